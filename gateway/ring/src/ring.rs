@@ -1,0 +1,411 @@
+//! The ring itself: set-up, the submission queue, waiting, reaping, and the orderly end.
+//!
+//! Owner: the thread that opened it. Invariants:
+//! - Every entry that reaches the submission queue was built by `operations` (or by `Drop`), so its
+//!   memory is a loan or a provided buffer; see `enqueue`.
+//! - `in_flight` counts the operations whose last completion was not reaped yet, cancellations
+//!   apart (they touch no memory).
+//! - When the kernel will take no more entries, they wait in `backlog`, in order. It is bounded by
+//!   what the owner queues between two submits.
+
+use std::collections::VecDeque;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use crate::buffers::Buffers;
+use crate::completion::{CANCEL_USER_DATA, Operation, adopted_slot, result};
+use crate::loans::Loans;
+use crate::{Completion, Received, RingError};
+
+/// How long `Drop` waits for the kernel before it leaks the memory instead.
+const QUIESCE_MAX: Duration = Duration::from_secs(5);
+
+/// Sizes of a ring. All are fixed for its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingConfig {
+    /// Entries of the submission queue; rounded up to a power of two, at most 32768. More may be
+    /// queued: a full queue is submitted first.
+    pub submission_entries: u32,
+    /// Entries of the completion queue; likewise, at most 65536. More may complete: the kernel
+    /// keeps what does not fit, at a price.
+    pub completion_entries: u32,
+    /// Sockets the file table holds; at most the process's soft limit on descriptors, and 2^20.
+    pub slots: u32,
+    /// Receive buffers: a power of two, at most 32768.
+    pub buffer_count: u16,
+    /// Bytes of each receive buffer.
+    pub buffer_bytes: u32,
+}
+
+impl Default for RingConfig {
+    /// A small ring, for tools and tests.
+    fn default() -> Self {
+        Self {
+            submission_entries: 256,
+            completion_entries: 1024,
+            slots: 256,
+            buffer_count: 64,
+            buffer_bytes: 4096,
+        }
+    }
+}
+
+/// An io_uring with its file table and its receive buffers. See the crate's documentation.
+#[derive(Debug)]
+pub struct Ring {
+    // Before the memory, so that it is dropped first.
+    pub(crate) uring: Uring,
+    pub(crate) buffers: Buffers,
+    pub(crate) loans: Loans,
+    pub(crate) slots: u32,
+    backlog: VecDeque<squeue::Entry>,
+    in_flight: usize,
+    // The kernel ties the ring to this thread.
+    _not_send: PhantomData<*mut ()>,
+}
+
+/// `IoUring` with a `Debug` that says what matters.
+pub(crate) struct Uring(pub(crate) IoUring);
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IoUring({})", self.0.as_raw_fd())
+    }
+}
+
+impl Ring {
+    /// Opens a ring for the calling thread.
+    ///
+    /// # Errors
+    /// See [`RingError`]; nothing is left behind.
+    pub fn open(config: &RingConfig) -> Result<Self, RingError> {
+        if config.submission_entries == 0 || config.slots == 0 {
+            return Err(RingError::Config(
+                "submission_entries and slots must not be 0",
+            ));
+        }
+        let uring = builder(config)
+            .build(config.submission_entries)
+            .map_err(RingError::from_setup)?;
+        let buffers = Buffers::map(config.buffer_count, config.buffer_bytes)?;
+        // From here on Drop puts things in order, whichever step fails.
+        let ring = Self {
+            uring: Uring(uring),
+            buffers,
+            loans: Loans::default(),
+            slots: config.slots,
+            backlog: VecDeque::new(),
+            in_flight: 0,
+            _not_send: PhantomData,
+        };
+        ring.uring
+            .0
+            .submitter()
+            .register_files_sparse(config.slots)
+            .map_err(|source| RingError::Slots {
+                slots: config.slots,
+                source,
+            })?;
+        ring.buffers.register(&ring.uring.0)?;
+        Ok(ring)
+    }
+
+    /// The ring's descriptor, by which another ring hands connections over to it.
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.uring.0.as_raw_fd()
+    }
+
+    /// Has an eventfd fire at every completion, so that an executor may await it. See
+    /// [`Self::notify_enabled`].
+    ///
+    /// # Errors
+    /// `EBUSY` if one is registered already.
+    pub fn notify(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.uring
+            .0
+            .submitter()
+            .register_eventfd(eventfd.as_raw_fd())
+    }
+
+    /// Silences the eventfd while its owner is awake, and arms it again before it sleeps. What
+    /// completed in between did not fire: look at [`Self::is_idle`] after arming.
+    pub fn notify_enabled(&mut self, enabled: bool) {
+        let cq = self.uring.0.completion();
+        if enabled {
+            cq.enable_eventfd();
+        } else {
+            cq.disable_eventfd();
+        }
+    }
+
+    /// Whether there is nothing to submit, nothing to run and nothing to reap. No system call.
+    #[must_use]
+    pub fn is_idle(&mut self) -> bool {
+        !self.has_work() && self.uring.0.completion().is_empty()
+    }
+
+    /// Submits what is queued and lets the kernel post what is ready: one system call if there is
+    /// anything of either, none otherwise.
+    ///
+    /// # Errors
+    /// Only such as no retry will mend; what is queued stays queued.
+    pub fn submit(&mut self) -> io::Result<()> {
+        loop {
+            self.refill();
+            if !self.has_work() {
+                return Ok(());
+            }
+            transient(self.uring.0.submitter().submit())?;
+            if self.backlog.is_empty() || !self.uring.0.submission().is_empty() {
+                // All taken, or the kernel cannot take more before completions are reaped.
+                return Ok(());
+            }
+        }
+    }
+
+    /// Submits what is queued and waits until at least one completion can be reaped, no longer
+    /// than `timeout`. Waits not at all if one is there already. A signal ends the wait early.
+    ///
+    /// # Errors
+    /// As for [`Self::submit`]. Running out of time is none.
+    pub fn submit_and_wait(&mut self, timeout: Duration) -> io::Result<()> {
+        self.refill();
+        if !self.backlog.is_empty() || !self.uring.0.completion().is_empty() {
+            return self.submit();
+        }
+        let timeout = Timespec::from(timeout);
+        let args = SubmitArgs::new().timespec(&timeout);
+        transient(self.uring.0.submitter().submit_with_args(1, &args))
+    }
+
+    /// The next completion, if one is there. No system call; the owner bounds how many it takes
+    /// before it submits again.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "a queue that refills, not a sequence"
+    )]
+    pub fn next(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.uring.0.completion().next()?;
+            if let Some(completion) = self.read(&entry) {
+                return Some(completion);
+            }
+        }
+    }
+
+    /// The bytes of a received buffer.
+    ///
+    /// # Panics
+    /// If another ring received it.
+    #[must_use]
+    pub fn bytes(&self, received: &Received) -> &[u8] {
+        self.buffers.bytes(received)
+    }
+
+    /// Gives a received buffer back to the kernel.
+    ///
+    /// # Panics
+    /// If another ring received it.
+    pub fn recycle(&mut self, received: Received) {
+        self.buffers.recycle(received);
+    }
+
+    /// Queues an entry whose completion the owner will see.
+    pub(crate) fn queue(&mut self, entry: squeue::Entry) {
+        self.in_flight += 1;
+        self.enqueue(entry);
+    }
+
+    /// Queues an entry; a full queue is submitted first.
+    pub(crate) fn enqueue(&mut self, entry: squeue::Entry) {
+        if self.backlog.is_empty() {
+            if self.push(&entry) {
+                return;
+            }
+            // What fails here fails again, and is reported, at the next submit.
+            let _ = self.uring.0.submitter().submit();
+            if self.push(&entry) {
+                return;
+            }
+        }
+        self.backlog.push_back(entry);
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: entries are built in this crate only. What memory they name is a loan, which
+        // `loans` keeps until the completion, or a provided buffer, which `buffers` keeps; both
+        // outlive the kernel's use of them (see Drop). Descriptors are slots of this ring's table
+        // or borrowed for a call that submits before it returns.
+        unsafe { self.uring.0.submission().push(entry) }.is_ok()
+    }
+
+    /// Moves what waits in the backlog to the submission queue, as far as there is room.
+    fn refill(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.push(&entry) {
+                self.backlog.push_front(entry);
+                return;
+            }
+        }
+    }
+
+    fn has_work(&mut self) -> bool {
+        let sq = self.uring.0.submission();
+        !sq.is_empty() || sq.taskrun() || sq.cq_overflow() || !self.backlog.is_empty()
+    }
+
+    /// Reads one entry. `None` for the completions nobody waits for.
+    fn read(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let (operation, low) = Operation::parse(entry.user_data())?;
+        let more = cqueue::more(entry.flags());
+        if !more {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+        if operation.borrows() {
+            return self.read_loan(operation, low, entry.result());
+        }
+        let (token, outcome) = (low, result(entry.result()));
+        Some(match operation {
+            Operation::Receive => return self.read_receive(token, entry, more),
+            Operation::Accept => match outcome {
+                Ok(slot) => Completion::Accepted { token, slot, more },
+                Err(error) => Completion::AcceptEnded { token, error },
+            },
+            Operation::Outstanding => Completion::Outstanding {
+                token,
+                result: outcome,
+            },
+            Operation::HandOver => Completion::HandedOver {
+                token,
+                result: outcome,
+            },
+            Operation::Close => Completion::Closed {
+                token,
+                result: outcome.map(drop),
+            },
+            Operation::Shutdown => Completion::ShutDown {
+                token,
+                result: outcome.map(drop),
+            },
+            Operation::Send | Operation::Watch | Operation::Adopt => return None,
+        })
+    }
+
+    fn read_receive(
+        &mut self,
+        token: u64,
+        entry: &cqueue::Entry,
+        more: bool,
+    ) -> Option<Completion> {
+        let buffer = cqueue::buffer_select(entry.flags());
+        let len = result(entry.result());
+        Some(match (len, buffer) {
+            (Ok(len @ 1..), Some(id)) => match self.buffers.lend(id, len) {
+                Some(buffer) => Completion::Received {
+                    token,
+                    buffer,
+                    more,
+                },
+                None => Completion::ReceiveEnded {
+                    token,
+                    result: Err(io::ErrorKind::InvalidData.into()),
+                },
+            },
+            (len, buffer) => {
+                // No bytes; should the kernel have spent a buffer on that, it gets it back.
+                if let Some(spent) = buffer.and_then(|id| self.buffers.lend(id, 0)) {
+                    self.buffers.recycle(spent);
+                }
+                Completion::ReceiveEnded {
+                    token,
+                    result: len.map(drop),
+                }
+            }
+        })
+    }
+
+    fn read_loan(&mut self, operation: Operation, key: u64, res: i32) -> Option<Completion> {
+        let loan = self.loans.end(key)?;
+        let token = loan.token;
+        let outcome = result(res);
+        Some(match operation {
+            Operation::Send => Completion::Sent {
+                token,
+                chunk: loan.bytes,
+                result: outcome.map(|sent| sent as usize),
+            },
+            Operation::Watch => Completion::Woken {
+                token,
+                result: outcome.map(drop),
+            },
+            _ => Completion::Adopted {
+                token,
+                result: outcome.and_then(|_| adopted_slot(&loan.bytes)),
+            },
+        })
+    }
+
+    /// Cancels everything and waits for it. `false` if the kernel was not done in time.
+    fn quiesce(&mut self) -> bool {
+        let deadline = Instant::now() + QUIESCE_MAX;
+        while self.in_flight > 0 {
+            let cancel = opcode::AsyncCancel2::new(CancelBuilder::any())
+                .build()
+                .user_data(CANCEL_USER_DATA);
+            self.enqueue(cancel);
+            if self.submit_and_wait(Duration::from_millis(20)).is_err() {
+                return false;
+            }
+            while self.next().is_some() {}
+            if self.in_flight > 0 && Instant::now() > deadline {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if !self.quiesce() {
+            self.buffers.leak();
+            self.loans.leak();
+            return;
+        }
+        // Closing the ring alone would close the sockets too, but later, in a kernel worker: the
+        // peers would hear of it at some other time. Nothing to unregister is no matter.
+        let _ = self.uring.0.submitter().unregister_files();
+    }
+}
+
+/// The flags every ring of ours has.
+pub(crate) fn builder(config: &RingConfig) -> io_uring::Builder {
+    let mut builder = IoUring::builder();
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_clamp()
+        .dontfork()
+        .setup_cqsize(config.completion_entries.max(config.submission_entries));
+    builder
+}
+
+/// Keeps the errors that a later attempt will not mend.
+fn transient(entered: io::Result<usize>) -> io::Result<()> {
+    match entered {
+        Ok(_) => Ok(()),
+        // Out of time; interrupted; no memory for requests now; completions are to be reaped first.
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
