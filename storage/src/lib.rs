@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The inbox store of Iris: messages for users who are away, synced to disk before they are acknowledged, in
+//! order, and gone once their reader has them.
+//!
+//! A core submits [`Request`]s through its [`StoreClient`] and polls [`Reply`]s; it never waits. One committer
+//! thread writes, a few reader threads read, so that a drain does not wait for a sync nor a sync for a drain.
+//!
+//! Invariants:
+//! - what was acknowledged is on disk: no reply says so before the sync returned;
+//! - what was burned never comes back, also not after a crash: the head is durable and checked at every read;
+//! - a sequence is never used twice in the life of a data folder;
+//! - one process has a data folder open;
+//! - no record is given out that fails its CRC.
+//!
+//! Absences: the store knows nothing of sessions, and does not drop repeats; it has no clock but for expiry.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod error;
+mod metrics;
+mod options;
+pub mod record;
+mod request;
+mod store;
+mod user;
+
+pub use client::{StoreClient, Wake};
+pub use error::StoreError;
+pub use metrics::StoreMetrics;
+pub use options::StoreOptions;
+pub use record::{NewRecord, RecordError, RecordView};
+pub use request::{FailureKind, Record, Reply, Request, StoredMessage};
+pub use store::Store;
+pub use user::{MESSAGE_KEY_LEN, MessageKey, USER_KEY_LEN, UserHash, UserKey, user_hash};

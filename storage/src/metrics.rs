@@ -1,0 +1,170 @@
+//! What the store has done so far.
+//!
+//! Each thread keeps its own counters under a lock of its own that it takes once for each batch or page; the
+//! rare reader of the metrics takes them all. Totals since the store was opened.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::request::FailureKind;
+
+/// Totals of a store since it was opened.
+#[derive(Clone, Debug)]
+pub struct StoreMetrics {
+    /// Messages stored and synced.
+    pub appended: u64,
+    /// Bytes of their records.
+    pub appended_bytes: u64,
+    /// Messages burned.
+    pub burned: u64,
+    /// Times a last-seen was noted.
+    pub seen: u64,
+    /// Batches written.
+    pub commits: u64,
+    /// How long writing and syncing a batch took, microseconds.
+    pub commit_us: Histogram<u64>,
+    /// Requests in a batch.
+    pub commit_requests: Histogram<u64>,
+    /// Users whose place had to be looked up, because the committer did not remember it.
+    pub tail_misses: u64,
+    /// Pages read.
+    pub pages: u64,
+    /// Messages in them.
+    pub page_messages: u64,
+    /// Records that a page skipped because they had expired.
+    pub expired: u64,
+    /// Records that a page skipped because they failed their checks.
+    pub lost: u64,
+    /// Accounts looked up.
+    pub accounts: u64,
+    /// Requests that were not done, by reason, in the order of [`FailureKind::ALL`]. Without those that the
+    /// queue did not take: these never reach the store.
+    pub failed: [u64; FailureKind::ALL.len()],
+    /// Records destroyed on disk because they were burned.
+    pub reclaimed_burned: u64,
+    /// Records destroyed on disk because they had expired.
+    pub reclaimed_expired: u64,
+    /// Requests waiting for the committer now.
+    pub queued_writes: usize,
+    /// Requests waiting for a reader now.
+    pub queued_reads: usize,
+    /// How long the batch that is being written now has been at it; zero if none is. The database can sleep in
+    /// a write for as long as the disk is behind: watch this.
+    pub commit_running: Duration,
+    /// Writes have failed; the store takes none until it is opened again.
+    pub stopped: bool,
+}
+
+/// The committer's part.
+pub(crate) struct CommitterCounts {
+    pub(crate) appended: u64,
+    pub(crate) appended_bytes: u64,
+    pub(crate) burned: u64,
+    pub(crate) seen: u64,
+    pub(crate) commits: u64,
+    pub(crate) commit_us: Histogram<u64>,
+    pub(crate) commit_requests: Histogram<u64>,
+    pub(crate) tail_misses: u64,
+    pub(crate) failed: [u64; FailureKind::ALL.len()],
+    pub(crate) commit_since: Option<Instant>,
+    pub(crate) stopped: bool,
+}
+
+impl Default for CommitterCounts {
+    fn default() -> Self {
+        CommitterCounts {
+            appended: 0,
+            appended_bytes: 0,
+            burned: 0,
+            seen: 0,
+            commits: 0,
+            commit_us: histogram(),
+            commit_requests: histogram(),
+            tail_misses: 0,
+            failed: [0; FailureKind::ALL.len()],
+            commit_since: None,
+            stopped: false,
+        }
+    }
+}
+
+/// A reader's part.
+#[derive(Default)]
+pub(crate) struct ReaderCounts {
+    pub(crate) pages: u64,
+    pub(crate) page_messages: u64,
+    pub(crate) expired: u64,
+    pub(crate) lost: u64,
+    pub(crate) accounts: u64,
+    pub(crate) failed: [u64; FailureKind::ALL.len()],
+}
+
+/// The parts of all threads.
+pub(crate) struct Counts {
+    pub(crate) committer: Mutex<CommitterCounts>,
+    pub(crate) readers: Vec<Mutex<ReaderCounts>>,
+}
+
+impl Counts {
+    pub(crate) fn new(readers: usize) -> Counts {
+        Counts {
+            committer: Mutex::default(),
+            readers: (0..readers).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Adds up everything but what the queues and the reclaiming know.
+    pub(crate) fn total(&self) -> StoreMetrics {
+        let committer = lock(&self.committer);
+        let mut total = StoreMetrics {
+            appended: committer.appended,
+            appended_bytes: committer.appended_bytes,
+            burned: committer.burned,
+            seen: committer.seen,
+            commits: committer.commits,
+            commit_us: committer.commit_us.clone(),
+            commit_requests: committer.commit_requests.clone(),
+            tail_misses: committer.tail_misses,
+            pages: 0,
+            page_messages: 0,
+            expired: 0,
+            lost: 0,
+            accounts: 0,
+            failed: committer.failed,
+            reclaimed_burned: 0,
+            reclaimed_expired: 0,
+            queued_writes: 0,
+            queued_reads: 0,
+            commit_running: committer
+                .commit_since
+                .map_or(Duration::ZERO, |since| since.elapsed()),
+            stopped: committer.stopped,
+        };
+        drop(committer);
+        for reader in &self.readers {
+            let reader = lock(reader);
+            total.pages += reader.pages;
+            total.page_messages += reader.page_messages;
+            total.expired += reader.expired;
+            total.lost += reader.lost;
+            total.accounts += reader.accounts;
+            for (sum, count) in total.failed.iter_mut().zip(reader.failed) {
+                *sum += count;
+            }
+        }
+        total
+    }
+}
+
+/// Counters are plain numbers, sound at every moment: a thread that died holding the lock left nothing half done.
+pub(crate) fn lock<T>(counts: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Three digits up to about 17 minutes in microseconds; what is above counts as that.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 1 << 30, 3)
+        .expect("bounds and digits are constants within the allowed")
+}

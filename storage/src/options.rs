@@ -1,0 +1,58 @@
+//! How a store is set up: every figure with its reason.
+//!
+//! Plain data, read once at open. The sizes of memtables and tables are kept in the database when it is
+//! created; changing them here later has no effect on a folder that exists.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of a store. [`StoreOptions::new`] gives the defaults.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The data folder; created if missing.
+    pub path: PathBuf,
+    /// How long the committer waits for company after the first request of a batch. Zero: it takes what is there.
+    /// What arrives during a sync makes the next batch, so under load batches are large without any wait.
+    pub commit_window: Duration,
+    /// Most requests in one batch: bounds the time to the sync.
+    pub commit_requests_max: usize,
+    /// Most bytes of records in one batch (one more record may go over it): bounds memory with large messages.
+    pub commit_bytes_max: usize,
+    /// Requests waiting for the committer; what comes on top is answered [`Overloaded`](crate::FailureKind::Overloaded).
+    pub queue_requests_max: usize,
+    /// Pages and accounts waiting for a reader; on top: overloaded.
+    pub queue_reads_max: usize,
+    /// Threads that read pages and accounts.
+    pub reader_threads: usize,
+    /// Users whose place in the inbox the committer remembers, so that an append needs no look-up; about 150
+    /// bytes each.
+    pub tails_max: usize,
+    /// Block cache of the database.
+    pub cache_bytes: u64,
+    /// Messages kept in memory before they are written as a table.
+    pub memtable_bytes: u64,
+    /// Journal files on disk, at least 64 MiB: bounds the time a recovery takes.
+    pub journal_bytes_max: u64,
+    /// Threads of the database for writing tables and merging them, at least 2.
+    pub worker_threads: usize,
+}
+
+impl StoreOptions {
+    /// The defaults for a data folder: 150 to 250 MB of memory.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        StoreOptions {
+            path: path.into(),
+            commit_window: Duration::ZERO,
+            commit_requests_max: 4096,
+            commit_bytes_max: 8 * 1024 * 1024,
+            queue_requests_max: 65_536,
+            queue_reads_max: 16_384,
+            reader_threads: 2,
+            tails_max: 131_072,
+            cache_bytes: 32 * 1024 * 1024,
+            memtable_bytes: 32 * 1024 * 1024,
+            journal_bytes_max: 256 * 1024 * 1024,
+            worker_threads: 2,
+        }
+    }
+}

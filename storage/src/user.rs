@@ -1,0 +1,97 @@
+//! Who an inbox belongs to: the hash of a user's name, and the keys made from it.
+//!
+//! Pure functions, used on every thread. Invariant: the hash of a name under a seed never changes, neither
+//! between processes nor between versions, because it decides where a user's messages lie on disk. The seed
+//! is drawn once for a data folder, so that nobody can choose names that meet in one place.
+
+use std::fmt;
+
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+/// Bytes of the user's hash that stand in every key.
+pub const USER_KEY_LEN: usize = 12;
+/// Bytes of a message's key: the user's, then the sequence, big-endian. At 20 bytes fjall keeps a key inline.
+pub const MESSAGE_KEY_LEN: usize = USER_KEY_LEN + 8;
+
+/// The key of a user in the store.
+pub type UserKey = [u8; USER_KEY_LEN];
+/// The key of a message in the store: it sorts by user, then by age.
+pub type MessageKey = [u8; MESSAGE_KEY_LEN];
+
+/// The hash of a user's name: xxh3-128 under the data folder's seed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserHash(pub u128);
+
+/// Hashes a user's name. `seed` is [`Store::seed`](crate::Store::seed).
+pub fn user_hash(seed: u64, name: &str) -> UserHash {
+    UserHash(xxh3_128_with_seed(name.as_bytes(), seed))
+}
+
+impl UserHash {
+    /// The core that owns this user: the low 64 bits modulo the number of cores.
+    ///
+    /// # Panics
+    /// If `cores` is 0.
+    pub fn home(self, cores: usize) -> usize {
+        ((self.0 as u64) % (cores as u64)) as usize
+    }
+
+    /// The user's key in the store: the high 96 bits, so that it shares no bit with what the home is taken from.
+    pub fn key(self) -> UserKey {
+        let [key @ .., _, _, _, _] = self.0.to_be_bytes();
+        key
+    }
+}
+
+impl fmt::Debug for UserHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UserHash({:032x})", self.0)
+    }
+}
+
+/// The key of the message with this sequence in this user's inbox.
+pub(crate) fn message_key(user: UserKey, sequence: u64) -> MessageKey {
+    let mut key = [0; MESSAGE_KEY_LEN];
+    let (user_part, sequence_part) = key.split_at_mut(USER_KEY_LEN);
+    user_part.copy_from_slice(&user);
+    sequence_part.copy_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+/// Takes a message's key apart; `None` if it has not the length of one.
+pub(crate) fn split_message_key(key: &[u8]) -> Option<(UserKey, u64)> {
+    let (user, sequence) = key.split_first_chunk::<USER_KEY_LEN>()?;
+    Some((*user, u64::from_be_bytes(sequence.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_a_name_never_changes() {
+        // Figures of the published xxh3-128; a change here would orphan every inbox on disk.
+        assert_eq!(
+            user_hash(0, "").0,
+            0x99aa_06d3_0147_98d8_6001_c324_468d_497f
+        );
+        assert_eq!(user_hash(7, "messi"), user_hash(7, "messi"));
+        assert_ne!(user_hash(7, "messi"), user_hash(8, "messi"));
+    }
+
+    #[test]
+    fn home_and_key_use_different_bits() {
+        let hash = UserHash(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+        assert_eq!(hash.key(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(hash.home(1 << 32), 0x0d0e_0f10);
+        assert_eq!(hash.home(1), 0);
+    }
+
+    #[test]
+    fn keys_sort_by_user_then_by_sequence() {
+        let user = UserHash(u128::MAX / 3).key();
+        assert!(message_key(user, 255) < message_key(user, 256));
+        assert_eq!(split_message_key(&message_key(user, 77)), Some((user, 77)));
+        assert_eq!(split_message_key(&user), None);
+    }
+}
