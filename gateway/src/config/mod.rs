@@ -1,0 +1,145 @@
+//! The effective configuration of a gateway: parsed once, at start, into types that cannot be wrong.
+//!
+//! A value comes from the first of these that names it: flag, environment (`IRIS_*`), file (TOML),
+//! built-in default ([`load`]). One table ([`SETTINGS`]) says for each setting its key, its range
+//! and the reason, its help text and how it is shown; flags, environment, file, `--help` and
+//! `iris check` all read that table, so they cannot disagree.
+//!
+//! Owned by the main thread until `serve` takes it; nothing changes it afterwards.
+
+mod auth;
+mod cores;
+mod file;
+mod load;
+mod settings;
+mod show;
+pub mod units;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use auth::{Auth, Secret};
+pub use cores::Cores;
+pub use load::{ConfigError, Given, Loaded, Origin, load};
+pub use settings::{Group, SETTINGS, Setting};
+
+/// Everything an operator may decide. Documentation of ranges and reasons: [`SETTINGS`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect; both protocols share each address.
+    pub listen: Vec<SocketAddr>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` is off.
+    pub admin: Option<SocketAddr>,
+    /// Folder of the inbox store.
+    pub data: PathBuf,
+    /// Which cpus run a core.
+    pub cores: Cores,
+    /// Connections at once, over all cores; further ones are refused with a reason.
+    pub max_connections: u32,
+    /// Largest payload of a message, in bytes.
+    pub payload_bytes_max: u32,
+    /// A connection that has not logged in by then is closed.
+    pub login_timeout: Duration,
+    /// A framed session that sent nothing for this long is closed.
+    pub idle_timeout: Duration,
+    /// A delivery without the reader's acknowledgement for this long is stored as well, so that
+    /// its sender gets an answer.
+    pub ack_timeout: Duration,
+    /// How long a shutdown may take to finish what was begun.
+    pub drain_timeout: Duration,
+    /// Bytes that may wait for one session's socket; above it deliveries spill to the inbox.
+    pub outbox_bytes_max: u32,
+    /// Sends of one session without an answer; above it its socket is not read.
+    pub unanswered_sends_max: u32,
+    /// Deliveries of one session without an acknowledgement; above it deliveries spill.
+    pub unacked_deliveries_max: u32,
+    /// Users one session may follow.
+    pub follows_max: u32,
+    /// Sessions that may follow one user.
+    pub followers_max: u32,
+    /// How long a message waits for its reader if the sender names no time.
+    pub ttl_default: Duration,
+    /// The longest time a sender may name; longer ones are cut to it.
+    pub ttl_max: Duration,
+    /// Who may log in.
+    pub auth: Auth,
+    /// Form of the log lines.
+    pub log: LogFormat,
+    /// Which log lines are written.
+    pub log_level: LogLevel,
+}
+
+impl Config {
+    /// The built-in defaults, with the connections that this machine's plan allows
+    /// (see [`iris_tune::plan`]).
+    pub fn embedded(max_connections: u32) -> Config {
+        Config {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8085))],
+            admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9085))),
+            data: PathBuf::from("./iris-data"),
+            cores: Cores::All,
+            max_connections,
+            payload_bytes_max: 64 << 10,
+            login_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(5 * 60),
+            ack_timeout: Duration::from_secs(2),
+            drain_timeout: Duration::from_secs(10),
+            outbox_bytes_max: 256 << 10,
+            unanswered_sends_max: 1024,
+            unacked_deliveries_max: 4096,
+            follows_max: 128,
+            followers_max: 4096,
+            ttl_default: Duration::from_secs(30 * 86_400),
+            ttl_max: Duration::from_secs(365 * 86_400),
+            auth: Auth::None,
+            log: LogFormat::Human,
+            log_level: LogLevel::info(),
+        }
+    }
+}
+
+/// Form of the log lines on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One readable line for each event; colour only on a terminal.
+    Human,
+    /// One JSON object for each event.
+    Json,
+}
+
+/// Which log lines are written: a level, or `tracing` directives such as
+/// `info,iris_gateway::core=debug`. Known to be valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLevel(String);
+
+impl LogLevel {
+    /// The default: lifecycle and trouble, nothing per connection or message.
+    pub fn info() -> LogLevel {
+        LogLevel("info".to_owned())
+    }
+
+    /// Checks the directives.
+    ///
+    /// # Errors
+    /// A sentence for people: what is wrong and what is allowed.
+    pub fn parse(text: &str) -> Result<LogLevel, String> {
+        let text = text.trim();
+        // A single word that is no level would be taken for a module's name: silence, by a typo.
+        let is_level = text.parse::<tracing::metadata::LevelFilter>().is_ok();
+        let is_directives =
+            text.contains('=') && tracing_subscriber::EnvFilter::builder().parse(text).is_ok();
+        if text.is_empty() || !(is_level || is_directives) {
+            return Err(format!(
+                "{text:?} is not a log level; allowed: error, warn, info, debug, trace, off, \
+                 or directives such as info,iris_gateway::core=debug"
+            ));
+        }
+        Ok(LogLevel(text.to_owned()))
+    }
+
+    /// The directives as they were given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

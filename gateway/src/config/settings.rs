@@ -1,0 +1,428 @@
+//! The table of settings: for each its key, group, help text, parser with range and reason, and
+//! how it is shown as TOML.
+//!
+//! The key in the file is `idle_timeout`, the flag `--idle-timeout`, the environment variable
+//! `IRIS_IDLE_TIMEOUT`: all follow from [`Setting::key`]. A new setting is one field in [`Config`],
+//! its default, and one entry here.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::units::{self, Bounds, ByteSize, Span};
+use super::{Auth, Config, Cores, LogFormat, LogLevel};
+
+/// Headings of the settings in `--help` and `iris check`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Addresses, folder, cpus.
+    Server,
+    /// What is allowed to whom, and for how long.
+    Sessions,
+    /// What a message may be and how long it waits.
+    Messages,
+    /// Logs.
+    Logs,
+}
+
+impl Group {
+    /// The heading.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Group::Server => "Server",
+            Group::Sessions => "Sessions",
+            Group::Messages => "Messages",
+            Group::Logs => "Logs",
+        }
+    }
+}
+
+/// One setting.
+pub struct Setting {
+    /// The key in the file.
+    pub key: &'static str,
+    /// Where it stands in `--help`.
+    pub group: Group,
+    /// The value's name in `--help`.
+    pub value_name: &'static str,
+    /// Whether the flag may be repeated; the values are joined with commas.
+    pub repeats: bool,
+    /// What it does and why one would change it.
+    pub help: &'static str,
+    /// Parses a value into the configuration.
+    pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
+    /// The value as TOML.
+    pub(super) show: fn(&Config) -> String,
+}
+
+impl Setting {
+    /// The flag, without the dashes before it.
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("IRIS_{}", self.key.to_uppercase())
+    }
+
+    /// The value that `config` holds, as TOML.
+    pub fn shown(&self, config: &Config) -> String {
+        (self.show)(config)
+    }
+
+    /// The setting with this key.
+    pub fn find(key: &str) -> Option<&'static Setting> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Every setting, in the order of `--help` and of `iris check`.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "listen",
+        group: Group::Server,
+        value_name: "ADDR",
+        repeats: true,
+        help: "Address and port for clients, of both protocols; may be repeated. \
+               Port 0 takes a free port and logs it",
+        set: |config, text| {
+            config.listen = list(text).map(address).collect::<Result<_, _>>()?;
+            if config.listen.is_empty() {
+                return Err("needs at least one address, such as 0.0.0.0:8085".to_owned());
+            }
+            Ok(())
+        },
+        show: |config| array(&config.listen),
+    },
+    Setting {
+        key: "admin",
+        group: Group::Server,
+        value_name: "ADDR|off",
+        repeats: false,
+        help: "Address of /metrics, /healthz and /readyz; it has no login, so keep it private",
+        set: |config, text| {
+            config.admin = if text == "off" {
+                None
+            } else {
+                Some(address(text)?)
+            };
+            Ok(())
+        },
+        show: |config| config.admin.map_or_else(|| quoted("off"), quoted),
+    },
+    Setting {
+        key: "data",
+        group: Group::Server,
+        value_name: "DIR",
+        repeats: false,
+        help: "Folder of the inbox store; made if it is not there. One gateway at a time may hold it",
+        set: |config, text| {
+            if text.is_empty() {
+                return Err("needs the path of a folder".to_owned());
+            }
+            config.data = PathBuf::from(text);
+            Ok(())
+        },
+        show: |config| quoted(config.data.display()),
+    },
+    Setting {
+        key: "cores",
+        group: Group::Server,
+        value_name: "all|N|LIST",
+        repeats: false,
+        help: "Cpus that run a core: all of them, a number, or a list such as 0,2,4-7",
+        set: |config, text| {
+            config.cores = Cores::parse(text)?;
+            Ok(())
+        },
+        show: |config| config.cores.to_string(),
+    },
+    Setting {
+        key: "max_connections",
+        group: Group::Server,
+        value_name: "N",
+        repeats: false,
+        help: "Connections at once, over all cores; further ones are refused with a reason. \
+               The default is what this machine's memory carries (see iris-tune)",
+        set: |config, text| {
+            const BOUNDS: Bounds<u32> = Bounds {
+                range: 1..=16_000_000,
+                because: "the slots of all rings together end there",
+            };
+            config.max_connections = units::count(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| config.max_connections.to_string(),
+    },
+    Setting {
+        key: "drain_timeout",
+        group: Group::Server,
+        value_name: "TIME",
+        repeats: false,
+        help: "At shutdown, how long to wait until what was begun is finished; 0s is not at all",
+        set: |config, text| {
+            const BOUNDS: Bounds<Duration> = Bounds {
+                range: Duration::ZERO..=HOUR,
+                because: "a service manager kills a service that takes longer",
+            };
+            config.drain_timeout = units::duration(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| span(config.drain_timeout),
+    },
+    Setting {
+        key: "secret_file",
+        group: Group::Sessions,
+        value_name: "FILE|none",
+        repeats: false,
+        help: "Clients must show the bytes of this file (line ends at its end do not count) to log in; \
+               none lets anyone in as anyone. Classic clients cannot show one and are refused",
+        set: |config, text| {
+            config.auth = Auth::parse(text)?;
+            Ok(())
+        },
+        show: |config| {
+            config
+                .auth
+                .secret_file()
+                .map_or_else(|| quoted("none"), |file| quoted(file.display()))
+        },
+    },
+    Setting {
+        key: "login_timeout",
+        group: Group::Sessions,
+        value_name: "TIME",
+        repeats: false,
+        help: "A connection that has not logged in by then is closed",
+        set: |config, text| {
+            const BOUNDS: Bounds<Duration> = Bounds {
+                range: Duration::from_millis(100)..=Duration::from_secs(600),
+                because: "a shorter one cuts off distant clients, a longer one lets strangers hold slots",
+            };
+            config.login_timeout = units::duration(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| span(config.login_timeout),
+    },
+    Setting {
+        key: "idle_timeout",
+        group: Group::Sessions,
+        value_name: "TIME",
+        repeats: false,
+        help: "A framed session that sent nothing for this long, not even a ping, is closed",
+        set: |config, text| {
+            const BOUNDS: Bounds<Duration> = Bounds {
+                range: Duration::from_secs(1)..=DAY,
+                because: "clients ping three times within it, and a dead peer must be noticed some day",
+            };
+            config.idle_timeout = units::duration(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| span(config.idle_timeout),
+    },
+    Setting {
+        key: "outbox_bytes_max",
+        group: Group::Sessions,
+        value_name: "SIZE",
+        repeats: false,
+        help: "Bytes that may wait for one session's socket; above it deliveries go to the inbox",
+        set: |config, text| {
+            const BOUNDS: Bounds<u32> = Bounds {
+                range: 4 << 10..=64 << 20,
+                because: "every slow reader may hold that much memory",
+            };
+            config.outbox_bytes_max = units::size(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| bytes(config.outbox_bytes_max),
+    },
+    Setting {
+        key: "unanswered_sends_max",
+        group: Group::Sessions,
+        value_name: "N",
+        repeats: false,
+        help: "Sends of one session without an answer; above it its socket is not read",
+        set: |config, text| {
+            config.unanswered_sends_max = units::count(text, &WINDOW)?;
+            Ok(())
+        },
+        show: |config| config.unanswered_sends_max.to_string(),
+    },
+    Setting {
+        key: "unacked_deliveries_max",
+        group: Group::Sessions,
+        value_name: "N",
+        repeats: false,
+        help: "Deliveries of one session that its reader has not acknowledged; above it deliveries go to the inbox",
+        set: |config, text| {
+            config.unacked_deliveries_max = units::count(text, &WINDOW)?;
+            Ok(())
+        },
+        show: |config| config.unacked_deliveries_max.to_string(),
+    },
+    Setting {
+        key: "follows_max",
+        group: Group::Sessions,
+        value_name: "N",
+        repeats: false,
+        help: "Users whose presence one session may follow",
+        set: |config, text| {
+            const BOUNDS: Bounds<u32> = Bounds {
+                range: 0..=65_536,
+                because: "each costs memory as long as the session lives",
+            };
+            config.follows_max = units::count(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| config.follows_max.to_string(),
+    },
+    Setting {
+        key: "followers_max",
+        group: Group::Sessions,
+        value_name: "N",
+        repeats: false,
+        help: "Sessions that may follow one user's presence",
+        set: |config, text| {
+            const BOUNDS: Bounds<u32> = Bounds {
+                range: 0..=1_000_000,
+                because: "one login tells all of them at once",
+            };
+            config.followers_max = units::count(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| config.followers_max.to_string(),
+    },
+    Setting {
+        key: "payload_bytes_max",
+        group: Group::Messages,
+        value_name: "SIZE",
+        repeats: false,
+        help: "Largest payload of a message; a larger one is refused and its connection lives",
+        set: |config, text| {
+            const BOUNDS: Bounds<u32> = Bounds {
+                range: 1 << 10..=1 << 20,
+                because: "one message must not hold up the others of its core",
+            };
+            config.payload_bytes_max = units::size(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| bytes(config.payload_bytes_max),
+    },
+    Setting {
+        key: "ack_timeout",
+        group: Group::Messages,
+        value_name: "TIME",
+        repeats: false,
+        help: "A delivery that its reader has not acknowledged by then is stored as well, and its sender gets an answer",
+        set: |config, text| {
+            const BOUNDS: Bounds<Duration> = Bounds {
+                range: Duration::from_millis(10)..=HOUR,
+                because: "below one round trip every message is written to disk; above it senders wait",
+            };
+            config.ack_timeout = units::duration(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| span(config.ack_timeout),
+    },
+    Setting {
+        key: "ttl_default",
+        group: Group::Messages,
+        value_name: "TIME",
+        repeats: false,
+        help: "How long a message waits for its reader when the sender names no time",
+        set: |config, text| {
+            config.ttl_default = units::duration(text, &TTL)?;
+            Ok(())
+        },
+        show: |config| span(config.ttl_default),
+    },
+    Setting {
+        key: "ttl_max",
+        group: Group::Messages,
+        value_name: "TIME",
+        repeats: false,
+        help: "The longest time a sender may name; a longer one is cut to it",
+        set: |config, text| {
+            config.ttl_max = units::duration(text, &TTL)?;
+            Ok(())
+        },
+        show: |config| span(config.ttl_max),
+    },
+    Setting {
+        key: "log",
+        group: Group::Logs,
+        value_name: "human|json",
+        repeats: false,
+        help: "Form of the log lines on stderr",
+        set: |config, text| {
+            config.log = match text {
+                "human" => LogFormat::Human,
+                "json" => LogFormat::Json,
+                _ => return Err(format!("{text:?} is no log format; allowed: human, json")),
+            };
+            Ok(())
+        },
+        show: |config| match config.log {
+            LogFormat::Human => quoted("human"),
+            LogFormat::Json => quoted("json"),
+        },
+    },
+    Setting {
+        key: "log_level",
+        group: Group::Logs,
+        value_name: "LEVEL",
+        repeats: false,
+        help: "error, warn, info, debug, trace or off; or directives such as info,iris_gateway::core=debug",
+        set: |config, text| {
+            config.log_level = LogLevel::parse(text)?;
+            Ok(())
+        },
+        show: |config| quoted(config.log_level.as_str()),
+    },
+];
+
+const WINDOW: Bounds<u32> = Bounds {
+    range: 1..=65_536,
+    because: "each is an entry in memory as long as it is open",
+};
+
+const TTL: Bounds<Duration> = Bounds {
+    range: MINUTE..=Duration::from_secs(10 * 365 * 86_400),
+    because: "expiry is looked at about once a minute, and no message waits for ever",
+};
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is not an address with a port, such as 127.0.0.1:8085 or [::]:8085")
+    })
+}
+
+/// A TOML string; control characters and quotes are escaped.
+fn quoted(value: impl Display) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}
+
+fn array(values: &[impl Display]) -> String {
+    let quoted: Vec<String> = values.iter().map(quoted).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+fn span(value: Duration) -> String {
+    quoted(Span(value))
+}
+
+fn bytes(value: u32) -> String {
+    quoted(ByteSize(u64::from(value)))
+}

@@ -1,0 +1,111 @@
+//! The counts of one core: plain data, owned by that core, copied out about once a second.
+//!
+//! Counters only grow; gauges are set to what is. Every way a connection or a message can end has a
+//! counter, so what came in can be held against what went out.
+
+use iris_protocol::{CloseReason, RefusalReason};
+
+use super::latency::Latency;
+
+/// What Prometheus calls a counter or a gauge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// One line of a scrape for each core.
+pub(super) struct Scalar {
+    pub kind: Kind,
+    /// Metric name; neighbours of the same name form one family.
+    pub name: &'static str,
+    /// A further label, or empty.
+    pub label: &'static str,
+    pub help: &'static str,
+    pub value: fn(&CoreMetrics) -> u64,
+}
+
+/// Declares the plain fields together with the names they are published under.
+macro_rules! core_metrics {
+    ($($kind:ident $field:ident $name:literal $label:literal $help:literal;)+) => {
+        /// The counts of one core.
+        #[derive(Clone, Debug, Default)]
+        pub struct CoreMetrics {
+            $(
+                #[doc = concat!($help, " (`", $name, "`).")]
+                pub $field: u64,
+            )+
+            /// Ended connections, by [`CloseReason::index`] (`iris_closed_total`).
+            pub closed: [u64; CloseReason::COUNT],
+            /// Refused sends, by [`RefusalReason::index`] (`iris_messages_refused_total`).
+            pub refused: [u64; RefusalReason::COUNT],
+            /// How long turns of the core took (`iris_turn_seconds`).
+            pub turn_time: Latency,
+            /// From a framed send's arrival to its answer (`iris_answer_seconds`).
+            pub answer_time: Latency,
+        }
+
+        pub(super) const SCALARS: &[Scalar] = &[
+            $(Scalar {
+                kind: Kind::$kind,
+                name: $name,
+                label: $label,
+                help: $help,
+                value: |metrics| metrics.$field,
+            },)+
+        ];
+    };
+}
+
+core_metrics! {
+    Gauge connections "iris_connections" "" "Open connections";
+    Gauge sessions "iris_sessions" "" "Users logged in";
+    Counter accepted "iris_accepted_total" "" "Connections accepted";
+    Counter logins "iris_logins_total" "" "Logins that were let in, takeovers among them";
+    Counter takeovers "iris_takeovers_total" "" "Logins that ended an older session of the same user";
+    Counter received_classic "iris_messages_received_total" "protocol=\"classic\"" "Messages that senders sent";
+    Counter received_framed "iris_messages_received_total" "protocol=\"framed\"" "Messages that senders sent";
+    Counter delivered "iris_messages_delivered_total" "" "Messages that their readers acknowledged";
+    Counter stored "iris_messages_stored_total" "" "Messages synced into an inbox";
+    Counter spilled "iris_messages_spilled_total" "" "Messages that went to the inbox because their online reader was behind";
+    Counter returned "iris_messages_returned_total" "" "Messages put back into the inbox because the session ended before they were acknowledged";
+    Counter expired "iris_messages_expired_total" "" "Messages whose time to live ended before they were delivered";
+    Counter duplicates_dropped "iris_duplicates_dropped_total" "" "Repeated sends that were known by their id and dropped";
+    Counter throttled "iris_throttled_total" "" "Times a sender's socket was left unread because it was over its limits";
+    Counter lane_sent "iris_lane_sent_total" "" "Entries put into lanes to other cores";
+    Counter lane_received "iris_lane_received_total" "" "Entries taken from lanes of other cores";
+    Counter lane_full_pauses "iris_lane_full_pauses_total" "" "Times a full lane made this core wait with its work for another";
+    Counter recv_no_buffer "iris_recv_no_buffer_total" "" "Receives that found no free buffer and were armed again";
+    Counter follow_changes "iris_follow_changes_total" "" "Presence changes told to followers";
+    Counter bytes_in "iris_received_bytes_total" "" "Bytes received from clients";
+    Counter bytes_out "iris_sent_bytes_total" "" "Bytes sent to clients";
+    Counter turns "iris_turns_total" "" "Turns of the core's loop";
+    Counter parks "iris_parks_total" "" "Times the core had nothing to do and waited";
+    Gauge outbox_bytes "iris_outbox_bytes" "" "Bytes waiting for sockets";
+    Gauge partial_bytes "iris_partial_bytes" "" "Bytes of frames that have not wholly arrived";
+    Gauge store_pending_bytes "iris_store_pending_bytes" "" "Bytes handed to the store and not yet answered";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prometheus wants the lines of a family together and its name used once.
+    #[test]
+    fn families_are_together_and_named_after_their_kind() {
+        let mut seen: Vec<&str> = Vec::new();
+        for scalar in SCALARS {
+            if seen.last() != Some(&scalar.name) {
+                assert!(!seen.contains(&scalar.name), "{} is scattered", scalar.name);
+                seen.push(scalar.name);
+            }
+            assert_eq!(
+                scalar.kind == Kind::Counter,
+                scalar.name.ends_with("_total"),
+                "{}",
+                scalar.name
+            );
+            assert!(scalar.name.starts_with("iris_"), "{}", scalar.name);
+        }
+    }
+}
