@@ -5,6 +5,7 @@
 //! an entry's user data are the [`Operation`], the lower 56 the caller's token, or the key of a
 //! loan for operations that lend memory to the kernel.
 
+use std::fmt;
 use std::io;
 
 use crate::Received;
@@ -73,8 +74,8 @@ impl Operation {
     }
 }
 
-/// One event of a ring. `token` is always that of the call it answers.
-#[derive(Debug)]
+/// One event of a ring. `token` is always that of the call it answers. `Debug` shows the length of
+/// a chunk and not the messages in it.
 #[must_use = "a completion may own a chunk or a buffer"]
 pub enum Completion {
     /// A connection was accepted into `slot`.
@@ -163,6 +164,33 @@ pub enum Completion {
         /// The slot it lives in; `ENFILE` if the table is full.
         result: io::Result<u32>,
     },
+}
+
+impl fmt::Debug for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, token, result): (_, _, &dyn fmt::Debug) = match self {
+            Self::Accepted { token, slot, more } => ("Accepted", token, &(slot, more)),
+            Self::AcceptEnded { token, error } => ("AcceptEnded", token, error),
+            Self::Received {
+                token,
+                buffer,
+                more,
+            } => ("Received", token, &(buffer.len(), more)),
+            Self::ReceiveEnded { token, result } => ("ReceiveEnded", token, result),
+            Self::Sent {
+                token,
+                chunk,
+                result,
+            } => ("Sent", token, &(chunk.len(), result)),
+            Self::Outstanding { token, result } => ("Outstanding", token, result),
+            Self::HandedOver { token, result } => ("HandedOver", token, result),
+            Self::Closed { token, result } => ("Closed", token, result),
+            Self::ShutDown { token, result } => ("ShutDown", token, result),
+            Self::Woken { token, result } => ("Woken", token, result),
+            Self::Adopted { token, result } => ("Adopted", token, result),
+        };
+        f.debug_tuple(name).field(token).field(result).finish()
+    }
 }
 
 /// The result of an entry: negative is an error number.

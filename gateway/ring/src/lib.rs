@@ -27,6 +27,7 @@ mod error;
 mod loans;
 mod operations;
 mod probe;
+mod reap;
 mod ring;
 
 pub use buffers::Received;

@@ -142,8 +142,8 @@ impl Ring {
     }
 
     /// Waits for an eventfd and takes its count, once: watch again after
-    /// [`Completion::Woken`](crate::Completion::Woken). The eventfd must be a blocking one (with
-    /// `EFD_NONBLOCK` the kernel answers `EAGAIN` instead of waiting).
+    /// [`Completion::Woken`](crate::Completion::Woken). A blocking eventfd serves on every kernel;
+    /// with `EFD_NONBLOCK` older ones answer `EAGAIN` instead of waiting.
     pub fn watch(&mut self, eventfd: BorrowedFd<'_>, token: u64) {
         let (user_data, address) = self.lend(Operation::Watch, token, vec![0; 8], None);
         let entry = opcode::Read::new(Fd(eventfd.as_raw_fd()), address, 8)

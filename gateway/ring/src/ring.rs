@@ -1,4 +1,4 @@
-//! The ring itself: set-up, the submission queue, waiting, reaping, and the orderly end.
+//! The ring itself: set-up, the submission queue, waiting, and the orderly end.
 //!
 //! Owner: the thread that opened it. Invariants:
 //! - Every entry that reaches the submission queue was built by `operations` (or by `Drop`), so its
@@ -15,12 +15,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, opcode, squeue};
 
 use crate::buffers::Buffers;
-use crate::completion::{CANCEL_USER_DATA, Operation, adopted_slot, result};
+use crate::completion::CANCEL_USER_DATA;
 use crate::loans::Loans;
-use crate::{Completion, Received, RingError};
+use crate::{Received, RingError};
 
 /// How long `Drop` waits for the kernel before it leaks the memory instead.
 const QUIESCE_MAX: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ pub struct Ring {
     pub(crate) loans: Loans,
     pub(crate) slots: u32,
     backlog: VecDeque<squeue::Entry>,
-    in_flight: usize,
+    pub(crate) in_flight: usize,
     // The kernel ties the ring to this thread.
     _not_send: PhantomData<*mut ()>,
 }
@@ -184,21 +184,6 @@ impl Ring {
         transient(self.uring.0.submitter().submit_with_args(1, &args))
     }
 
-    /// The next completion, if one is there. No system call; the owner bounds how many it takes
-    /// before it submits again.
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "a queue that refills, not a sequence"
-    )]
-    pub fn next(&mut self) -> Option<Completion> {
-        loop {
-            let entry = self.uring.0.completion().next()?;
-            if let Some(completion) = self.read(&entry) {
-                return Some(completion);
-            }
-        }
-    }
-
     /// The bytes of a received buffer.
     ///
     /// # Panics
@@ -260,97 +245,6 @@ impl Ring {
         !sq.is_empty() || sq.taskrun() || sq.cq_overflow() || !self.backlog.is_empty()
     }
 
-    /// Reads one entry. `None` for the completions nobody waits for.
-    fn read(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
-        let (operation, low) = Operation::parse(entry.user_data())?;
-        let more = cqueue::more(entry.flags());
-        if !more {
-            self.in_flight = self.in_flight.saturating_sub(1);
-        }
-        if operation.borrows() {
-            return self.read_loan(operation, low, entry.result());
-        }
-        let (token, outcome) = (low, result(entry.result()));
-        Some(match operation {
-            Operation::Receive => return self.read_receive(token, entry, more),
-            Operation::Accept => match outcome {
-                Ok(slot) => Completion::Accepted { token, slot, more },
-                Err(error) => Completion::AcceptEnded { token, error },
-            },
-            Operation::Outstanding => Completion::Outstanding {
-                token,
-                result: outcome,
-            },
-            Operation::HandOver => Completion::HandedOver {
-                token,
-                result: outcome,
-            },
-            Operation::Close => Completion::Closed {
-                token,
-                result: outcome.map(drop),
-            },
-            Operation::Shutdown => Completion::ShutDown {
-                token,
-                result: outcome.map(drop),
-            },
-            Operation::Send | Operation::Watch | Operation::Adopt => return None,
-        })
-    }
-
-    fn read_receive(
-        &mut self,
-        token: u64,
-        entry: &cqueue::Entry,
-        more: bool,
-    ) -> Option<Completion> {
-        let buffer = cqueue::buffer_select(entry.flags());
-        let len = result(entry.result());
-        Some(match (len, buffer) {
-            (Ok(len @ 1..), Some(id)) => match self.buffers.lend(id, len) {
-                Some(buffer) => Completion::Received {
-                    token,
-                    buffer,
-                    more,
-                },
-                None => Completion::ReceiveEnded {
-                    token,
-                    result: Err(io::ErrorKind::InvalidData.into()),
-                },
-            },
-            (len, buffer) => {
-                // No bytes; should the kernel have spent a buffer on that, it gets it back.
-                if let Some(spent) = buffer.and_then(|id| self.buffers.lend(id, 0)) {
-                    self.buffers.recycle(spent);
-                }
-                Completion::ReceiveEnded {
-                    token,
-                    result: len.map(drop),
-                }
-            }
-        })
-    }
-
-    fn read_loan(&mut self, operation: Operation, key: u64, res: i32) -> Option<Completion> {
-        let loan = self.loans.end(key)?;
-        let token = loan.token;
-        let outcome = result(res);
-        Some(match operation {
-            Operation::Send => Completion::Sent {
-                token,
-                chunk: loan.bytes,
-                result: outcome.map(|sent| sent as usize),
-            },
-            Operation::Watch => Completion::Woken {
-                token,
-                result: outcome.map(drop),
-            },
-            _ => Completion::Adopted {
-                token,
-                result: outcome.and_then(|_| adopted_slot(&loan.bytes)),
-            },
-        })
-    }
-
     /// Cancels everything and waits for it. `false` if the kernel was not done in time.
     fn quiesce(&mut self) -> bool {
         let deadline = Instant::now() + QUIESCE_MAX;
@@ -407,5 +301,38 @@ fn transient(entered: io::Result<usize>) -> io::Result<()> {
             Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
             _ => Err(error),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::{Completion, Operation};
+
+    #[test]
+    fn quiescing_leaves_nothing_in_flight_and_no_loan() {
+        let mut ring = Ring::open(&RingConfig::default()).expect("a ring");
+        let (ours, _theirs) = UnixStream::pair().expect("a pair");
+        let flags = rustix::event::EventfdFlags::empty();
+        let wake = rustix::event::eventfd(0, flags).expect("an eventfd");
+        ring.adopt(ours.into(), 1);
+        ring.submit_and_wait(QUIESCE_MAX).expect("an entered ring");
+        assert!(matches!(
+            ring.next(),
+            Some(Completion::Adopted { result: Ok(0), .. })
+        ));
+        ring.watch(wake.as_fd(), 2);
+        ring.recv_multishot(0, 3);
+        for token in 0..100 {
+            ring.send(0, vec![0; 1 << 20], 0, token);
+        }
+        assert!(ring.in_flight > 100);
+        assert!(ring.quiesce());
+        assert_eq!(ring.in_flight, 0);
+        assert_eq!(ring.loans.find(Operation::Watch, 2), None);
+        assert_eq!(ring.loans.find(Operation::Send, 99), None);
     }
 }

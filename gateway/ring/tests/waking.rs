@@ -1,0 +1,143 @@
+//! What wakes an owner, what makes no system call, and what bounds a wait.
+
+mod harness;
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{PATIENCE, adopted_pair, next, ring};
+use iris_ring::Completion;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+#[test]
+fn a_watched_eventfd_wakes_from_another_thread_each_time_it_is_watched() {
+    let mut ring = ring();
+    let blocking = eventfd(0, EventfdFlags::empty()).expect("an eventfd");
+    let non_blocking = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
+    for (token, wake) in [&blocking, &blocking, &non_blocking]
+        .into_iter()
+        .enumerate()
+    {
+        let token = token as u64;
+        ring.watch(wake.as_fd(), token);
+        let theirs = wake.try_clone().expect("a descriptor");
+        let waker = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            rustix::io::write(&theirs, &1u64.to_ne_bytes()).expect("a wake");
+        });
+        ring.submit_and_wait(PATIENCE).expect("an entered ring");
+        let Some(Completion::Woken {
+            token: woken,
+            result,
+        }) = ring.next()
+        else {
+            panic!("not woken");
+        };
+        result.expect("the count");
+        assert_eq!(woken, token);
+        waker.join().expect("a waker");
+    }
+}
+
+#[test]
+fn a_wait_without_completions_ends_in_time() {
+    let mut ring = ring();
+    let began = Instant::now();
+    ring.submit_and_wait(Duration::from_millis(50))
+        .expect("no error of a time-out");
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(45) && took < PATIENCE,
+        "{took:?}"
+    );
+    assert!(ring.next().is_none());
+}
+
+#[test]
+fn a_wait_ends_at_once_when_a_completion_is_there() {
+    let mut ring = ring();
+    let (slot, _peer) = adopted_pair(&mut ring);
+    ring.outstanding(slot, 1);
+    ring.submit().expect("an entered ring");
+    let began = Instant::now();
+    ring.submit_and_wait(PATIENCE).expect("no wait");
+    assert!(began.elapsed() < PATIENCE / 2);
+    assert!(ring.next().is_some());
+}
+
+#[test]
+fn submit_alone_runs_what_the_kernel_has_ready() {
+    let mut ring = ring();
+    let (slot, mut peer) = adopted_pair(&mut ring);
+    ring.recv_multishot(slot, 1);
+    ring.submit().expect("an entered ring");
+    assert!(ring.is_idle());
+    peer.write_all(b"x").expect("room");
+    let deadline = Instant::now() + PATIENCE;
+    while ring.is_idle() {
+        assert!(
+            Instant::now() < deadline,
+            "the flag of ready work never rose"
+        );
+    }
+    ring.submit().expect("an entered ring");
+    let Some(Completion::Received { buffer, .. }) = ring.next() else {
+        panic!("no completion after submit");
+    };
+    ring.recycle(buffer);
+}
+
+#[test]
+fn submit_with_nothing_to_do_makes_no_system_call() {
+    let mut ring = ring();
+    let null = std::fs::File::open("/dev/null").expect("/dev/null");
+    // SAFETY: both descriptors are open, and the ring is used only to show that it does not
+    // enter the kernel through the one that is replaced.
+    let replaced = unsafe { libc::dup2(null.as_raw_fd(), ring.fd()) };
+    assert_eq!(replaced, ring.fd());
+    ring.submit().expect("no system call, so no error");
+    // The counter-proof: with something queued it does enter, and fails.
+    ring.close(0, 1);
+    ring.submit().expect_err("a file that is no ring");
+    std::mem::forget(ring);
+}
+
+#[test]
+fn the_eventfd_fires_on_completions_but_not_while_silenced() {
+    let mut ring = ring();
+    let notify = eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd");
+    ring.notify(notify.as_fd()).expect("none was registered");
+    let (slot, mut peer) = adopted_pair(&mut ring);
+    let fired = || rustix::io::read(&notify, &mut [0u8; 8][..]).is_ok();
+    let _ = fired();
+    ring.recv_multishot(slot, 1);
+    ring.submit().expect("an entered ring");
+    peer.write_all(b"x").expect("room");
+    let time = Timespec {
+        tv_sec: 10,
+        tv_nsec: 0,
+    };
+    let ready = poll(&mut [PollFd::new(&notify, PollFlags::IN)], Some(&time)).expect("a poll");
+    assert_eq!(ready, 1, "not notified");
+    assert!(fired());
+    let Completion::Received { buffer, .. } = next(&mut ring) else {
+        panic!("not a receive");
+    };
+    ring.recycle(buffer);
+    let _ = fired();
+
+    ring.notify_enabled(false);
+    peer.write_all(b"y").expect("room");
+    let deadline = Instant::now() + PATIENCE;
+    while ring.is_idle() {
+        assert!(Instant::now() < deadline, "never ready");
+    }
+    assert!(!fired(), "it was silenced");
+    ring.notify_enabled(true);
+    assert!(
+        !ring.is_idle(),
+        "what came while silenced is seen by looking"
+    );
+}
