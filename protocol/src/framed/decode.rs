@@ -60,22 +60,22 @@ pub fn decode<'a>(input: &'a [u8], limits: &DecodeLimits) -> Result<Decoded<'a>,
         return Ok(Decoded::Incomplete);
     };
     let header = Header::parse(*header);
-    let fields_len_max = limits::body_len_max(header.kind, limits)?;
+    let fields_len_max = limits::fields_len_max(header.kind, limits)?;
     let Some(fields_len) = header.body_len.checked_sub(header.options_len) else {
         return Err(CloseReason::BadFrame);
     };
-    if header.options_len > OPTIONS_LEN_MAX || header.body_len > FRAME_LEN_MAX {
+    if fields_len > fields_len_max
+        || header.options_len > OPTIONS_LEN_MAX
+        || header.body_len > FRAME_LEN_MAX
+    {
         return Err(CloseReason::FrameTooLarge);
     }
-    if header.kind == kind::SEND {
-        // Only a send that may be over the limit is looked at before it is there as a whole.
-        if fields_len > SEND_FIXED_LEN + limits.payload_bytes_max as usize
-            && let Some(verdict) = oversized_send(&header, rest, limits)?
-        {
-            return Ok(verdict);
-        }
-    } else if fields_len > fields_len_max {
-        return Err(CloseReason::FrameTooLarge);
+    // Only a send that may be over the limit is looked at before it is there as a whole.
+    if header.kind == kind::SEND
+        && fields_len > SEND_FIXED_LEN + limits.payload_bytes_max as usize
+        && let Some(verdict) = oversized_send(&header, rest, limits)?
+    {
+        return Ok(verdict);
     }
     let Some(body) = rest.get(..header.body_len) else {
         return Ok(Decoded::Incomplete);

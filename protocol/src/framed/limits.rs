@@ -1,6 +1,6 @@
 //! What a framed peer may send at most, each number with its reason.
 //!
-//! Invariant: the longest body of a kind follows from the header alone, so that a frame that is too
+//! Invariant: the longest frame of a kind follows from the header alone, so that a frame that is too
 //! long is found before a byte of its body is awaited. `SPEC.md` lists these numbers; a test holds
 //! the list to them.
 
@@ -31,7 +31,8 @@ pub const TEXT_LEN_MAX: usize = 512;
 /// The most answers in one frame: an answer to each of a thousand sends in flight, twice over.
 pub const ANSWERS_MAX: usize = 2048;
 
-/// The longest body of a kind that is not known and may be skipped: it is awaited whole.
+/// The longest fields of a frame whose kind is not known and may be skipped: it is
+/// awaited whole.
 pub const OPTIONAL_LEN_MAX: usize = 64 * 1024;
 
 /// Bytes of a SEND before its target: sequence, time to live, length of the target.
@@ -64,15 +65,14 @@ impl DecodeLimits {
     };
 }
 
-/// The longest body of a kind, options not counted, or why the kind is not taken at all.
+/// The longest fields of a kind, or why the kind is not taken at all.
 #[inline]
-pub(super) fn body_len_max(kind: u8, limits: &DecodeLimits) -> Result<usize, CloseReason> {
+pub(super) fn fields_len_max(kind: u8, limits: &DecodeLimits) -> Result<usize, CloseReason> {
     const NAME: usize = 1 + Name::LEN_MAX;
-    let payload = limits.payload_bytes_max as usize;
     Ok(match kind {
-        // Longer sends are told apart by their caller, which may skip them.
-        kind::SEND => SEND_FIXED_LEN + Name::LEN_MAX + payload,
-        kind::DELIVER => DELIVER_FIXED_LEN + Name::LEN_MAX + payload,
+        // A send over the payload limit is refused and skipped, not closed for.
+        kind::SEND => FRAME_LEN_MAX,
+        kind::DELIVER => DELIVER_FIXED_LEN + Name::LEN_MAX + limits.payload_bytes_max as usize,
         kind::ACK | kind::PING | kind::PONG => 8,
         kind::ANSWERS => ANSWERS_MAX * Answer::LEN,
         kind::LOGIN => NAME + 2 + CREDENTIAL_LEN_MAX,
