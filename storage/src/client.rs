@@ -43,6 +43,16 @@ pub(crate) enum Write {
     Close,
 }
 
+impl Write {
+    /// The token its reply carries, if it gets one.
+    pub(crate) fn token(&self) -> Option<u64> {
+        match self {
+            Write::Append { token, .. } | Write::Burn { token, .. } => Some(*token),
+            Write::Seen { .. } | Write::Close => None,
+        }
+    }
+}
+
 /// What a reader does.
 pub(crate) enum Read {
     Page {
@@ -58,6 +68,18 @@ pub(crate) enum Read {
         user: UserHash,
         name: Box<str>,
     },
+    /// One reader ends.
+    Close,
+}
+
+impl Read {
+    /// The token its reply carries; `None` to close.
+    pub(crate) fn token(&self) -> Option<u64> {
+        match self {
+            Read::Page { token, .. } | Read::Account { token, .. } => Some(*token),
+            Read::Close => None,
+        }
+    }
 }
 
 /// Called after replies were queued. It must not block.

@@ -15,13 +15,25 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
+mod batch;
 mod client;
+mod clock;
+mod committer;
+mod database;
 mod error;
+mod folder;
+mod inbox;
 mod metrics;
 mod options;
+mod reader;
+mod reclaim;
 pub mod record;
 mod request;
+mod sequence;
 mod store;
+mod synced_file;
+mod tails;
 mod user;
 
 pub use client::{StoreClient, Wake};

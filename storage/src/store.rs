@@ -1,9 +1,26 @@
-//! Placeholder for the wiring.
+//! A store as a whole: opened, handed out to the cores, closed.
+//!
+//! Owner: the thread that starts the gateway. Threads it owns: one committer, `reader_threads` readers; the
+//! database below has workers of its own. Invariant: once `close` or drop returns, the folder is synced and
+//! unlocked and no thread of the store runs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::batch::Ledger;
 use crate::client::{Envelope, Outlets, Read, StoreClient, Wake, Write};
+use crate::committer::Committer;
+use crate::database;
 use crate::error::StoreError;
+use crate::folder::Folder;
 use crate::metrics::{Counts, StoreMetrics};
 use crate::options::StoreOptions;
-use crossbeam_channel::Sender;
+use crate::reader::Reader;
+use crate::reclaim::Reclaim;
+use crate::tails::Tails;
 
 /// The inbox store of one data folder.
 pub struct Store {
@@ -11,47 +28,152 @@ pub struct Store {
     outlets: Outlets,
     writes: Sender<Envelope<Write>>,
     reads: Sender<Envelope<Read>>,
-    counts: Counts,
+    counts: Arc<Counts>,
+    reclaim: Arc<Reclaim>,
+    committer: Option<JoinHandle<bool>>,
+    readers: Vec<JoinHandle<()>>,
+    /// Last: the lock is given up when everything else is gone.
+    _folder: Folder,
 }
 
 impl Store {
-    /// Opens the data folder, creating it if missing.
+    /// Opens the data folder, creating it if it is missing.
     ///
     /// # Errors
-    /// One line that says what to do.
+    /// One line that says what to do: locked by another process, not a folder, not ours, unwritable, of a newer
+    /// version, damaged.
     pub fn open(options: StoreOptions) -> Result<Store, StoreError> {
-        let (writes, _) = crossbeam_channel::bounded(options.queue_requests_max);
-        let (reads, _) = crossbeam_channel::bounded(options.queue_reads_max);
-        Ok(Store {
-            seed: 0,
+        let folder = Folder::open(&options.path)?;
+        let reclaim = Arc::new(Reclaim::default());
+        let (tables, sequence) = database::open(&folder, &options, Arc::clone(&reclaim) as _)?;
+        reclaim.begin(tables.users.clone());
+        let (writes, write_requests) =
+            crossbeam_channel::bounded(options.queue_requests_max.max(1));
+        let (reads, read_requests) = crossbeam_channel::bounded(options.queue_reads_max.max(1));
+        let reader_threads = options.reader_threads.max(1);
+        let mut store = Store {
+            seed: folder.seed(),
             outlets: Outlets::default(),
             writes,
             reads,
-            counts: Counts::new(options.reader_threads),
-        })
+            counts: Arc::new(Counts::new(reader_threads)),
+            reclaim,
+            committer: None,
+            readers: Vec::new(),
+            _folder: folder,
+        };
+        // From here on a failure drops the store, which ends what was started.
+        for number in 0..reader_threads {
+            let reader = Reader {
+                number,
+                tables: tables.clone(),
+                requests: Receiver::clone(&read_requests),
+                outlets: store.outlets.clone(),
+                counts: Arc::clone(&store.counts),
+            };
+            store
+                .readers
+                .push(spawn(format!("iris-read-{number}"), move || reader.run())?);
+        }
+        let ledger = Ledger {
+            tables,
+            tails: Tails::new(options.tails_max),
+            sequence,
+        };
+        let committer = Committer::new(
+            ledger,
+            write_requests,
+            store.outlets.clone(),
+            Arc::clone(&store.counts),
+            &options,
+        );
+        store.committer = Some(spawn("iris-commit".to_string(), move || committer.run())?);
+        Ok(store)
     }
 
-    /// The seed of [`user_hash`](crate::user_hash) for this folder.
+    /// The seed of [`user_hash`](crate::user_hash) for this data folder.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
     /// A handle for one core. `wake` is called on a thread of the store after replies were queued, once for
-    /// each batch of them; it must not block.
+    /// each batch of them (and on the caller's own thread when a request is refused at once). It must not block.
     pub fn client(&self, wake: Wake) -> StoreClient {
         StoreClient::new(&self.outlets, self.writes.clone(), self.reads.clone(), wake)
     }
 
     /// Totals since the store was opened.
     pub fn metrics(&self) -> StoreMetrics {
-        self.counts.total()
+        let reclaimed = self.reclaim.counts();
+        StoreMetrics {
+            reclaimed_burned: reclaimed.burned.load(Ordering::Relaxed),
+            reclaimed_expired: reclaimed.expired.load(Ordering::Relaxed),
+            queued_writes: self.writes.len(),
+            queued_reads: self.reads.len(),
+            ..self.counts.total()
+        }
     }
 
-    /// Writes and answers what is queued, syncs, ends the threads.
+    /// Writes and answers what is queued, syncs, ends the threads and unlocks the folder.
+    ///
+    /// Let the cores finish first: what a client submits while the store closes may get no answer, and what it
+    /// submits afterwards gets [`FailureKind::Closed`](crate::FailureKind::Closed). Nothing of either is
+    /// acknowledged.
     ///
     /// # Errors
-    /// If writes had failed or a thread died before.
-    pub fn close(self) -> Result<(), StoreError> {
+    /// If writes had failed before, or a thread had died. Everything is closed all the same.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.shut()
+    }
+
+    fn shut(&mut self) -> Result<(), StoreError> {
+        let mut died = false;
+        if let Some(committer) = self.committer.take() {
+            // If nobody receives it, the thread has ended already.
+            let _ended = self.writes.send(Envelope {
+                client: 0,
+                request: Write::Close,
+            });
+            match committer.join() {
+                Ok(true) => {}
+                Ok(false) => died = true,
+                Err(_) => died = true,
+            }
+        }
+        for _ in 0..self.readers.len() {
+            let _ended = self.reads.send(Envelope {
+                client: 0,
+                request: Read::Close,
+            });
+        }
+        for reader in self.readers.drain(..) {
+            died |= reader.join().is_err();
+        }
+        // The last handle on the database: with it goes the database, after a last sync of its journal.
+        self.reclaim.end();
+        if died {
+            return Err(StoreError::Stopped {
+                what: "writes had failed; the log says why",
+            });
+        }
         Ok(())
     }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut() {
+            tracing::error!(%error, "closing the inbox store");
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: String,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StoreError> {
+    Builder::new()
+        .name(name.clone())
+        .spawn(run)
+        .map_err(|source| StoreError::Thread { name, source })
 }

@@ -1,0 +1,160 @@
+//! The threads that read: pages and accounts.
+//!
+//! Each takes one request at a time from the queue they share, on a snapshot made after it was taken; so a
+//! read sees every write whose reply was given before it was asked, and no sync is waited for. Invariant:
+//! whatever was taken from the queue is answered, also if reading panics.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+use tracing::error;
+
+use crate::client::{Envelope, Outlets, Read};
+use crate::clock;
+use crate::database::Tables;
+use crate::inbox::{self, PageLimits};
+use crate::metrics::{Counts, ReaderCounts, lock};
+use crate::request::{FailureKind, Reply};
+use crate::user::UserHash;
+
+/// A reader's state.
+pub(crate) struct Reader {
+    pub(crate) number: usize,
+    pub(crate) tables: Tables,
+    pub(crate) requests: Receiver<Envelope<Read>>,
+    pub(crate) outlets: Outlets,
+    pub(crate) counts: Arc<Counts>,
+}
+
+impl Reader {
+    /// Runs until the store is closed.
+    pub(crate) fn run(self) {
+        while let Ok(Envelope { client, request }) = self.requests.recv() {
+            let Some(token) = request.token() else {
+                return;
+            };
+            let mut counts = ReaderCounts::default();
+            let answered = catch_unwind(AssertUnwindSafe(|| self.answer(request, &mut counts)));
+            let reply = match answered {
+                Ok(Ok(reply)) => reply,
+                Ok(Err(error)) => Reply::Failed { token, error },
+                Err(_) => {
+                    error!("a reader of the inbox store panicked");
+                    Reply::Failed {
+                        token,
+                        error: FailureKind::Unreadable,
+                    }
+                }
+            };
+            self.count(&counts, &reply);
+            self.outlets.deliver(client, vec![reply]);
+        }
+    }
+
+    fn answer(&self, request: Read, counts: &mut ReaderCounts) -> Result<Reply, FailureKind> {
+        match request {
+            Read::Page {
+                token,
+                user,
+                name,
+                from,
+                messages_max,
+                bytes_max,
+            } => self.page(
+                token,
+                user,
+                &name,
+                &PageLimits {
+                    from,
+                    messages_max,
+                    bytes_max,
+                },
+                counts,
+            ),
+            Read::Account { token, user, name } => self.account(token, user, &name, counts),
+            Read::Close => Err(FailureKind::Closed),
+        }
+    }
+
+    fn page(
+        &self,
+        token: u64,
+        user: UserHash,
+        name: &str,
+        limits: &PageLimits,
+        counts: &mut ReaderCounts,
+    ) -> Result<Reply, FailureKind> {
+        let snapshot = self.tables.database.snapshot();
+        let account = inbox::account(&self.tables, &snapshot, user.key(), name)?;
+        let page = inbox::page(
+            &self.tables,
+            &snapshot,
+            user.key(),
+            account.as_ref(),
+            limits,
+            clock::now_ms(),
+        )?;
+        counts.pages = 1;
+        counts.page_messages = page.messages.len() as u64;
+        counts.expired = u64::from(page.expired);
+        counts.lost = u64::from(page.lost);
+        if page.lost > 0 {
+            error!(
+                ?user,
+                lost = page.lost,
+                "records of an inbox fail their checks and were skipped"
+            );
+        }
+        Ok(Reply::Page {
+            token,
+            messages: page.messages,
+            next: page.next,
+            end: page.end,
+            lost: page.lost,
+        })
+    }
+
+    fn account(
+        &self,
+        token: u64,
+        user: UserHash,
+        name: &str,
+        counts: &mut ReaderCounts,
+    ) -> Result<Reply, FailureKind> {
+        counts.accounts = 1;
+        let snapshot = self.tables.database.snapshot();
+        let Some(account) = inbox::account(&self.tables, &snapshot, user.key(), name)? else {
+            return Ok(Reply::Account {
+                token,
+                messages: 0,
+                bytes: 0,
+                last_seen_ms: 0,
+            });
+        };
+        let tail = inbox::tail(&self.tables, &snapshot, user.key(), &account)?;
+        Ok(Reply::Account {
+            token,
+            messages: tail.ordinal.saturating_sub(account.burned_messages),
+            bytes: tail.cumulative_bytes.saturating_sub(account.burned_bytes),
+            last_seen_ms: account.last_seen_ms,
+        })
+    }
+
+    fn count(&self, counts: &ReaderCounts, reply: &Reply) {
+        let Some(totals) = self.counts.readers.get(self.number) else {
+            return;
+        };
+        let mut totals = lock(totals);
+        totals.pages += counts.pages;
+        totals.page_messages += counts.page_messages;
+        totals.expired += counts.expired;
+        totals.lost += counts.lost;
+        totals.accounts += counts.accounts;
+        if let Reply::Failed { error, .. } = reply
+            && let Some(count) = totals.failed.get_mut(*error as usize)
+        {
+            *count += 1;
+        }
+    }
+}

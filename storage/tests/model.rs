@@ -1,0 +1,176 @@
+//! The store against a model of it: any mix of appends, burns, pages, accounts and restarts, several at a time so
+//! that they share batches, leaves each inbox exactly as the model has it.
+
+mod rig;
+
+use std::collections::BTreeMap;
+
+use iris_storage::{Reply, Request};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use rig::{Rig, record_len};
+
+const USERS: [&str; 3] = ["anna", "ben", "übung"];
+/// Of a record that has long expired, Unix milliseconds.
+const LONG_AGO_MS: u64 = 1_000;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append {
+        user: usize,
+        len: usize,
+        expired: bool,
+    },
+    /// Burns to just after the message this many places from the end (0: everything); also one that was
+    /// appended in the same breath.
+    Burn {
+        user: usize,
+        leave: usize,
+    },
+    Seen {
+        user: usize,
+        at_ms: u64,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Together(Vec<Op>),
+    Look { user: usize, messages_max: usize },
+    Restart,
+}
+
+#[derive(Default)]
+struct ModelInbox {
+    messages: Vec<(u64, Vec<u8>, bool)>,
+    last_seen_ms: u64,
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    let user = 0..USERS.len();
+    prop_oneof![
+        6 => (user.clone(), 0..300usize, prop::bool::weighted(0.1))
+            .prop_map(|(user, len, expired)| Op::Append { user, len, expired }),
+        2 => (user.clone(), 0..6usize).prop_map(|(user, leave)| Op::Burn { user, leave }),
+        1 => (user, 0..1000u64).prop_map(|(user, at_ms)| Op::Seen { user, at_ms }),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    vec(
+        prop_oneof![
+            10 => vec(ops(), 1..20).prop_map(Step::Together),
+            5 => (0..USERS.len(), 1..8usize).prop_map(|(user, messages_max)| Step::Look { user, messages_max }),
+            1 => Just(Step::Restart),
+        ],
+        1..25,
+    )
+}
+
+fn together(rig: &mut Rig, model: &mut BTreeMap<usize, ModelInbox>, last: &mut u64, ops: &[Op]) {
+    let mut expected = Vec::new();
+    for op in ops {
+        match op {
+            Op::Append { user, len, expired } => {
+                let payload = vec![*len as u8; *len];
+                let expires_at_ms = if *expired { LONG_AGO_MS } else { 0 };
+                let request = rig.append_request(USERS[*user], &payload, expires_at_ms);
+                rig.client.submit(request);
+                *last += 1;
+                expected.push(Some(*last));
+                let inbox = model.entry(*user).or_default();
+                inbox.messages.push((*last, payload, *expired));
+            }
+            Op::Burn { user, leave } => {
+                let inbox = model.entry(*user).or_default();
+                let keep_from = inbox.messages.len().saturating_sub(*leave);
+                let head = inbox
+                    .messages
+                    .get(keep_from)
+                    .map_or(u64::MAX, |message| message.0);
+                inbox.messages.drain(..keep_from);
+                let (token, hash) = (rig.token(), rig.user(USERS[*user]));
+                rig.client.submit(Request::Burn {
+                    token,
+                    user: hash,
+                    name: USERS[*user].into(),
+                    head,
+                });
+                expected.push(None);
+            }
+            Op::Seen { user, at_ms } => {
+                rig.seen(USERS[*user], *at_ms);
+                let inbox = model.entry(*user).or_default();
+                inbox.last_seen_ms = inbox.last_seen_ms.max(*at_ms);
+            }
+        }
+    }
+    for expected in expected {
+        match (rig.reply(), expected) {
+            (Reply::Appended { sequence, .. }, Some(expected)) => assert_eq!(sequence, expected),
+            (Reply::Burned { .. }, None) => {}
+            (reply, expected) => panic!("{reply:?} where {expected:?} was due"),
+        }
+    }
+}
+
+fn look(rig: &mut Rig, inbox: &ModelInbox, user: usize, messages_max: usize) {
+    let kept: Vec<(u64, Vec<u8>)> = inbox
+        .messages
+        .iter()
+        .filter(|(_, _, expired)| !expired)
+        .map(|(sequence, payload, _)| (*sequence, payload.clone()))
+        .collect();
+    assert_eq!(rig.drain(USERS[user], messages_max), (kept, 0));
+    let bytes: u64 = inbox
+        .messages
+        .iter()
+        .map(|(_, payload, _)| record_len(payload))
+        .sum();
+    let (messages, bytes_found, _) = rig.account(USERS[user]);
+    assert_eq!(
+        (messages, bytes_found),
+        (inbox.messages.len() as u64, bytes)
+    );
+}
+
+/// Appends one message, to learn where the sequence stands.
+fn learn(rig: &mut Rig, last: &mut u64) {
+    let sequence = rig.append("probe", b"");
+    assert!(sequence > *last, "{sequence} after {last}");
+    *last = sequence;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_inbox_is_as_the_model_has_it(steps in steps(), tails_max in prop_oneof![Just(1usize), Just(1000)]) {
+        let folder = tempfile::tempdir().expect("a folder");
+        // A memory of one user makes the store look nearly everything up.
+        let options = || iris_storage::StoreOptions { tails_max, ..rig::options(folder.path()) };
+        let mut rig = Rig::with(options());
+        let (mut model, mut last) = (BTreeMap::new(), 0);
+        learn(&mut rig, &mut last);
+        for step in &steps {
+            match step {
+                Step::Together(ops) => together(&mut rig, &mut model, &mut last, ops),
+                Step::Look { user, messages_max } => {
+                    look(&mut rig, model.entry(*user).or_default(), *user, *messages_max);
+                }
+                Step::Restart => {
+                    rig.close();
+                    rig = Rig::with(options());
+                    learn(&mut rig, &mut last);
+                }
+            }
+        }
+        rig.close();
+        let mut rig = Rig::with(options());
+        for (user, inbox) in &model {
+            look(&mut rig, inbox, *user, 3);
+            let (_, _, last_seen_ms) = rig.account(USERS[*user]);
+            prop_assert_eq!(last_seen_ms, inbox.last_seen_ms);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What the store's tests share: a store with one client that can wait for its replies, and short words for the
+//! usual requests.
+
+#![allow(dead_code, reason = "each test uses its own part of this")]
+
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use iris_storage::{
+    FailureKind, NewRecord, Reply, Request, Store, StoreClient, StoreOptions, StoredMessage,
+    UserHash, record, user_hash,
+};
+
+/// Longer than any sync on a busy machine; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Small enough for tests that open a dozen stores.
+pub fn options(path: &Path) -> StoreOptions {
+    StoreOptions {
+        cache_bytes: 4 << 20,
+        journal_bytes_max: 64 << 20,
+        ..StoreOptions::new(path)
+    }
+}
+
+/// A store and one client of it.
+pub struct Rig {
+    pub store: Store,
+    pub client: StoreClient,
+    woken: Receiver<()>,
+    tokens: u64,
+}
+
+/// One page, as the tests compare it.
+#[derive(Debug)]
+pub struct Page {
+    pub messages: Vec<StoredMessage>,
+    pub next: u64,
+    pub end: bool,
+    pub lost: u32,
+}
+
+impl Rig {
+    pub fn open(path: &Path) -> Rig {
+        Rig::with(options(path))
+    }
+
+    pub fn with(options: StoreOptions) -> Rig {
+        let store = Store::open(options).expect("the store opens");
+        let (client, woken) = client(&store);
+        Rig {
+            store,
+            client,
+            woken,
+            tokens: 0,
+        }
+    }
+
+    pub fn close(self) {
+        self.store.close().expect("the store closes");
+    }
+
+    pub fn reopen(self, path: &Path) -> Rig {
+        self.close();
+        Rig::open(path)
+    }
+
+    pub fn token(&mut self) -> u64 {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    pub fn user(&self, name: &str) -> UserHash {
+        user_hash(self.store.seed(), name)
+    }
+
+    /// The next reply, waiting for it.
+    pub fn reply(&mut self) -> Reply {
+        loop {
+            if let Some(reply) = self.client.poll() {
+                return reply;
+            }
+            self.woken
+                .recv_timeout(PATIENCE)
+                .expect("the store answers in time");
+        }
+    }
+
+    pub fn ask(&mut self, request: Request) -> Reply {
+        self.client.submit(request);
+        self.reply()
+    }
+
+    pub fn append_request(&mut self, name: &str, payload: &[u8], expires_at_ms: u64) -> Request {
+        let user = self.user(name);
+        let token = self.token();
+        Request::Append {
+            token,
+            user,
+            name: name.into(),
+            record: encoded(payload, expires_at_ms),
+        }
+    }
+
+    pub fn append(&mut self, name: &str, payload: &[u8]) -> u64 {
+        let request = self.append_request(name, payload, 0);
+        match self.ask(request) {
+            Reply::Appended { sequence, .. } => sequence,
+            other => panic!("not appended: {other:?}"),
+        }
+    }
+
+    pub fn burn(&mut self, name: &str, head: u64) {
+        let (token, user) = (self.token(), self.user(name));
+        match self.ask(Request::Burn {
+            token,
+            user,
+            name: name.into(),
+            head,
+        }) {
+            Reply::Burned { .. } => {}
+            other => panic!("not burned: {other:?}"),
+        }
+    }
+
+    pub fn seen(&mut self, name: &str, at_ms: u64) {
+        let user = self.user(name);
+        self.client.submit(Request::Seen {
+            user,
+            name: name.into(),
+            at_ms,
+        });
+    }
+
+    pub fn page(&mut self, name: &str, from: u64, messages_max: usize) -> Page {
+        self.page_within(name, from, messages_max, usize::MAX)
+    }
+
+    pub fn page_within(
+        &mut self,
+        name: &str,
+        from: u64,
+        messages_max: usize,
+        bytes_max: usize,
+    ) -> Page {
+        let (token, user) = (self.token(), self.user(name));
+        match self.ask(Request::Page {
+            token,
+            user,
+            name: name.into(),
+            from,
+            messages_max,
+            bytes_max,
+        }) {
+            Reply::Page {
+                messages,
+                next,
+                end,
+                lost,
+                ..
+            } => Page {
+                messages,
+                next,
+                end,
+                lost,
+            },
+            other => panic!("no page: {other:?}"),
+        }
+    }
+
+    /// The whole inbox, page by page: sequence and payload of each message, and how many records were lost.
+    pub fn drain(&mut self, name: &str, messages_max: usize) -> (Vec<(u64, Vec<u8>)>, u32) {
+        let (mut all, mut lost, mut from) = (Vec::new(), 0, 0);
+        loop {
+            let page = self.page(name, from, messages_max);
+            lost += page.lost;
+            for message in &page.messages {
+                let view = message.record.view().expect("a sound record");
+                all.push((message.sequence, view.payload.to_vec()));
+            }
+            if page.end {
+                return (all, lost);
+            }
+            assert!(page.next > from, "a page that is not the end goes on");
+            from = page.next;
+        }
+    }
+
+    /// Messages, bytes, last seen.
+    pub fn account(&mut self, name: &str) -> (u64, u64, u64) {
+        let (token, user) = (self.token(), self.user(name));
+        match self.ask(Request::Account {
+            token,
+            user,
+            name: name.into(),
+        }) {
+            Reply::Account {
+                messages,
+                bytes,
+                last_seen_ms,
+                ..
+            } => (messages, bytes, last_seen_ms),
+            other => panic!("no account: {other:?}"),
+        }
+    }
+
+    pub fn failure(&mut self, request: Request) -> FailureKind {
+        match self.ask(request) {
+            Reply::Failed { error, .. } => error,
+            other => panic!("did not fail: {other:?}"),
+        }
+    }
+}
+
+/// A client, and a channel that hears of every wake.
+pub fn client(store: &Store) -> (StoreClient, Receiver<()>) {
+    let (wake, woken) = mpsc::channel();
+    let client = store.client(Box::new(move || {
+        // The test may have ended.
+        let _ = wake.send(());
+    }));
+    (client, woken)
+}
+
+pub fn encoded(payload: &[u8], expires_at_ms: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record::encode(
+        &mut bytes,
+        &NewRecord {
+            id_sender: 1,
+            id_number: 2,
+            sent_at_ms: 3,
+            expires_at_ms,
+            sender: "sender",
+            payload,
+        },
+    );
+    bytes
+}
+
+/// Bytes that a record with this payload counts for.
+pub fn record_len(payload: &[u8]) -> u64 {
+    (record::OVERHEAD + "sender".len() + payload.len()) as u64
+}
