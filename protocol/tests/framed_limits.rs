@@ -2,8 +2,8 @@
 //! has no bytes for is not written.
 
 use iris_protocol::framed::{
-    self, ANSWERS_MAX, Answer, Answers, CREDENTIAL_LEN_MAX, DecodeLimits, Decoded, FRAME_LEN_MAX,
-    Frame, HEADER_LEN, OPTIONAL_LEN_MAX, OPTIONS_LEN_MAX, TEXT_LEN_MAX, encode, kind,
+    self, ANSWERS_MAX, Answer, CREDENTIAL_LEN_MAX, DecodeLimits, Decoded, FRAME_LEN_MAX, Frame,
+    HEADER_LEN, OPTIONAL_LEN_MAX, OPTIONS_LEN_MAX, TEXT_LEN_MAX, encode, kind,
 };
 use iris_protocol::{CloseReason, ErrorCode, MessageId, Name, Outcome};
 
@@ -246,7 +246,7 @@ fn many_answers_come_in_several_frames_and_none_in_none() {
                 panic!("not answers");
             };
             let left: usize = count - seen;
-            assert_eq!(Answers::len(&answers), left.min(ANSWERS_MAX));
+            assert_eq!(answers.len(), left.min(ANSWERS_MAX));
             for found in answers {
                 assert_eq!(found, answer(seen as u64));
                 seen += 1;
