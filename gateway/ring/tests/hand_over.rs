@@ -208,3 +208,20 @@ fn a_hand_over_to_something_else_is_refused() {
     };
     assert_eq!(errno(&result), libc::EINVAL);
 }
+
+#[test]
+fn the_target_hears_nothing_of_a_hand_over() {
+    let mut target = ring();
+    let mut ring = ring();
+    let (slot, mut peer) = adopted_pair(&mut ring);
+    ring.hand_over(slot, target.fd(), 1);
+    let Completion::HandedOver { result, .. } = next(&mut ring) else {
+        panic!("not a hand-over");
+    };
+    assert!(target.is_idle(), "a completion nobody asked for");
+    let there = result.expect("a slot");
+    target.send(there, b"from there".to_vec(), 0, 2);
+    let _ = next(&mut target);
+    peer.read_exact(&mut [0; 10])
+        .expect("the socket lives there");
+}

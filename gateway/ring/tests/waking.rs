@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{PATIENCE, adopted_pair, next, ring};
-use iris_ring::Completion;
+use iris_ring::{Completion, Ring, RingConfig};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 #[test]
@@ -140,4 +140,39 @@ fn the_eventfd_fires_on_completions_but_not_while_silenced() {
         !ring.is_idle(),
         "what came while silenced is seen by looking"
     );
+}
+
+#[test]
+fn what_cannot_be_submitted_waits_for_a_later_submit() {
+    let config = RingConfig {
+        submission_entries: 8,
+        ..RingConfig::default()
+    };
+    let mut ring = Ring::open(&config).expect("a ring");
+    let (slot, _peer) = adopted_pair(&mut ring);
+    let null = std::fs::File::open("/dev/null").expect("/dev/null");
+    // SAFETY: the descriptor is open. The ring is cut off from its kernel side for a while, as if
+    // the kernel refused it, and gets it back before anything else is done with it.
+    let kept = unsafe { libc::dup(ring.fd()) };
+    // SAFETY: as above.
+    let cut = unsafe { libc::dup2(null.as_raw_fd(), ring.fd()) };
+    assert!(kept >= 0 && cut == ring.fd());
+    for token in 0..100 {
+        ring.outstanding(slot, token);
+    }
+    ring.submit().expect_err("a file that is no ring");
+    // SAFETY: both are open; `kept` is ours to close, and closed once.
+    let restored = unsafe { libc::dup2(kept, ring.fd()) + libc::close(kept) };
+    assert_eq!(restored, ring.fd());
+    for token in 0..100 {
+        let Completion::Outstanding {
+            token: answered,
+            result,
+        } = next(&mut ring)
+        else {
+            panic!("not an answer");
+        };
+        result.expect("a socket");
+        assert_eq!(answered, token, "in order");
+    }
 }

@@ -1,0 +1,63 @@
+//! What can keep a scenario from running, or its figures from being worth anything.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+
+use iris_ring::RingError;
+
+/// Why `iris-bench` failed, in words for whoever runs it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    /// The clients' or the yardstick's ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// Anything else of the system.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A client could not connect.
+    #[error("client {index} cannot connect to {server}: {source}")]
+    Connect {
+        /// Which client, from 0.
+        index: usize,
+        /// The server.
+        server: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server closed connections at login.
+    #[error("the server closed connections that wanted to log in")]
+    Refused,
+    /// Time ran out.
+    #[error("no answer in time: {0}")]
+    Unanswered(&'static str),
+    /// A program could not be started.
+    #[error("cannot start {program}: {source}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A server ended, or cannot be connected to.
+    #[error("the server does not serve ({}); its last words:\n{words}", describe(*.status))]
+    NotServing {
+        /// How it ended, if it did.
+        status: Option<ExitStatus>,
+        /// The end of its output.
+        words: String,
+    },
+    /// No server command.
+    #[error("the command of the server is empty")]
+    NoCommand,
+    /// The figures are in, but messages went wrong.
+    #[error("messages went wrong: {0}")]
+    Wrong(String),
+}
+
+fn describe(status: Option<ExitStatus>) -> String {
+    match status {
+        Some(status) => status.to_string(),
+        None => "it runs, but takes no connections".to_owned(),
+    }
+}

@@ -1,0 +1,161 @@
+//! A server under measurement: a child process of ours, on a cpu of its own.
+//!
+//! Owner: the scenario. Invariant: the child is ended and reaped when this is dropped, by its own
+//! pid; its words go to a file, and are shown only if it fails to serve.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::BenchError;
+
+/// How long a server may take until it can be connected to.
+const START_MAX: Duration = Duration::from_secs(20);
+/// How long it may take to end after it was asked to.
+const STOP_MAX: Duration = Duration::from_secs(15);
+/// Lines of its words that are shown if it fails.
+const WORDS_MAX: usize = 20;
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    // Its words; goes away with it.
+    _folder: TempDir,
+}
+
+impl Server {
+    /// Starts `command` on `cpu` and waits until `address` takes connections.
+    pub(crate) fn start(
+        command: &[String],
+        cpu: Option<usize>,
+        address: SocketAddr,
+    ) -> Result<Self, BenchError> {
+        let folder = tempfile::tempdir()?;
+        let words = folder.path().join("output");
+        let (program, arguments) = command.split_first().ok_or(BenchError::NoCommand)?;
+        let mut child = Command::new(program);
+        child
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(File::create(&words)?)
+            .stderr(File::options().append(true).open(&words)?);
+        let child = on_cpu(cpu, move || child.spawn());
+        let child = child.map_err(|source| BenchError::Spawn {
+            program: program.clone(),
+            source,
+        })?;
+        let mut server = Self {
+            child,
+            _folder: folder,
+        };
+        server.await_listener(address, &words)?;
+        Ok(server)
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn await_listener(&mut self, address: SocketAddr, words: &Path) -> Result<(), BenchError> {
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                return Err(BenchError::NotServing {
+                    status: ended,
+                    words: last_lines(words),
+                });
+            }
+            // An address that is in use by another would answer in the child's place, so the
+            // child is looked at once more after the connection.
+            if TcpStream::connect(address).is_ok() && self.child.try_wait()?.is_none() {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn stop(&mut self) -> std::io::Result<ExitStatus> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let (None, Some(pid)) = (self.child.try_wait()?, pid) {
+            // Not reaped yet, so the pid is still the child's.
+            kill_process(pid, Signal::TERM)?;
+        }
+        let deadline = Instant::now() + STOP_MAX;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.child.kill()?;
+        self.child.wait()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("iris-bench: the server could not be ended: {error}");
+        }
+    }
+}
+
+/// Runs `start` on `cpu`, whose choice a child inherits, and comes back.
+fn on_cpu<T>(cpu: Option<usize>, start: impl FnOnce() -> T) -> T {
+    let Some(cpu) = cpu else { return start() };
+    let before = rustix::thread::sched_getaffinity(None);
+    core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+    let started = start();
+    if let Ok(before) = before {
+        let _ = rustix::thread::sched_setaffinity(None, &before);
+    }
+    started
+}
+
+fn last_lines(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(WORDS_MAX)..].join("\n")
+}
+
+/// A port of loopback that was free a moment ago.
+pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_ends_at_once_is_reported_with_its_words() {
+        let command = ["sh", "-c", "echo no port >&2; exit 3"].map(str::to_owned);
+        let address = free_address().expect("a free port");
+        let error = Server::start(&command, None, address).expect_err("it ended");
+        let text = error.to_string();
+        assert!(text.contains("no port") && text.contains('3'), "{text}");
+    }
+
+    #[test]
+    fn a_server_is_gone_when_dropped() {
+        let address = free_address().expect("a free port");
+        // Ours: it answers whether or not the child does.
+        let _listener = TcpListener::bind(address).expect("still free");
+        let command = ["sleep", "60"].map(str::to_owned);
+        let server = Server::start(&command, None, address).expect("a running child");
+        let proc = format!("/proc/{}", server.pid());
+        assert!(Path::new(&proc).exists());
+        drop(server);
+        assert!(!Path::new(&proc).exists());
+    }
+}

@@ -1,0 +1,74 @@
+//! `iris-bench cost`: what a message costs a server that is started for it.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use super::Timing;
+use super::drive::{Measured, STANDARD, Shape, drive};
+use crate::BenchError;
+use crate::measure::{Machine, Server, free_address};
+
+/// Flags of `cost`.
+#[derive(Debug, Args)]
+pub(crate) struct CostArgs {
+    /// The cpu that the server is started on.
+    #[arg(long, value_name = "CPU", default_value = "0")]
+    server_cpu: usize,
+    #[command(flatten)]
+    timing: Timing,
+    /// The server and its flags, behind `--`. `{address}` stands for the address it is to listen
+    /// on, `{port}` for the port alone, `{data}` for a folder of its own.
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(super) fn run(args: &CostArgs) -> Result<(), BenchError> {
+    args.timing.pin();
+    println!("{}\n{}", Machine::here(), Measured::heading());
+    let mut verdict = Ok(());
+    for shape in STANDARD {
+        let measured = measure(&args.command, args.server_cpu, shape, &args.timing)?;
+        println!("{}", measured.line(&shape.name()));
+        verdict = verdict.and(measured.verdict());
+    }
+    verdict
+}
+
+/// Starts the server afresh, drives it once, and ends it.
+pub(super) fn measure(
+    command: &[String],
+    cpu: usize,
+    shape: Shape,
+    timing: &Timing,
+) -> Result<Measured, BenchError> {
+    let address = free_address()?;
+    let data = tempfile::tempdir()?;
+    let command = substitute(command, address, &data.path().to_string_lossy());
+    let server = Server::start(&command, Some(cpu), address)?;
+    drive(address, Some(server.pid()), shape, timing)
+}
+
+fn substitute(command: &[String], address: SocketAddr, data: &str) -> Vec<String> {
+    let port = address.port().to_string();
+    let filled = command.iter().map(|argument| {
+        argument
+            .replace("{address}", &address.to_string())
+            .replace("{port}", &port)
+            .replace("{data}", data)
+    });
+    filled.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_the_command_are_filled() {
+        let command = ["x", "--listen={address}", "{port}", "{data}/in"].map(str::to_owned);
+        let address = SocketAddr::from(([127, 0, 0, 1], 99));
+        let filled = substitute(&command, address, "/t");
+        assert_eq!(filled, ["x", "--listen=127.0.0.1:99", "99", "/t/in"]);
+    }
+}
