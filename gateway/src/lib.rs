@@ -2,6 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod chat;
+pub mod cli;
 pub mod config;
+pub mod logging;
 pub mod metrics;
+pub mod serve;
 pub mod signals;

@@ -1,0 +1,30 @@
+//! Log lines on stderr, human or JSON.
+//!
+//! Set up once by the main thread, before any other thread starts. Lines are for what an operator
+//! acts on: nothing is logged per message, and per connection only at level debug, so that no flood
+//! of clients becomes a flood of lines.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, LogLevel};
+
+/// Starts logging. Colour only where stderr is a terminal and `NO_COLOR` is not set.
+///
+/// A second call changes nothing: the first set-up stays.
+pub fn start(format: LogFormat, level: &LogLevel) {
+    let filter = EnvFilter::new(level.as_str());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let started = match format {
+        LogFormat::Human => {
+            let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            builder.with_ansi(colour).with_target(false).try_init()
+        }
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    // The error says only that a subscriber is there already, which is what was wanted.
+    drop(started);
+}
