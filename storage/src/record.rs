@@ -150,11 +150,7 @@ pub fn view(bytes: &[u8]) -> Result<RecordView<'_>, RecordError> {
 ///
 /// # Errors
 /// If `bytes` did not come from [`encode`]. Nothing is changed then.
-pub(crate) fn seal(
-    bytes: &mut [u8],
-    ordinal: u64,
-    cumulative_bytes: u64,
-) -> Result<(), RecordError> {
+pub fn seal(bytes: &mut [u8], ordinal: u64, cumulative_bytes: u64) -> Result<(), RecordError> {
     if bytes.len() > RECORD_LEN_MAX {
         return Err(RecordError::TooLong);
     }

@@ -224,6 +224,13 @@ impl Record {
     }
 }
 
+impl From<&[u8]> for Record {
+    /// For whoever stands in for the store.
+    fn from(bytes: &[u8]) -> Record {
+        Record(fjall::Slice::new(bytes))
+    }
+}
+
 impl Deref for Record {
     type Target = [u8];
 
