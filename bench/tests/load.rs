@@ -1,0 +1,168 @@
+//! The load generator counts what a server does wrong, and says so with its exit code.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use iris_protocol::classic::{self, Command as Said, LOGIN_OK};
+
+/// What a server does with its messages.
+#[derive(Clone, Copy)]
+enum Conduct {
+    Honest,
+    SwallowsOneInAHundred,
+    Doubles,
+    GivesThemBackToTheSender,
+    SwapsNeighbours,
+    HangsUpAfterAHundred,
+}
+
+type Users = Arc<Mutex<HashMap<String, TcpStream>>>;
+
+/// A slow but simple router of the classic protocol, which lives as long as the test process.
+fn serve(conduct: Conduct) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    let users = Users::default();
+    thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let users = users.clone();
+            thread::spawn(move || serve_one(socket, &users, conduct));
+        }
+    });
+    address
+}
+
+fn serve_one(mut socket: TcpStream, users: &Users, conduct: Conduct) {
+    let (mut input, mut buffer) = (Vec::new(), [0; 4096]);
+    let (mut count, mut kept) = (0, None);
+    while let Ok(len @ 1..) = socket.read(&mut buffer) {
+        input.extend_from_slice(&buffer[..len]);
+        let mut at = 0;
+        while let Ok(Some((said, used))) = classic::decode(&input[at..]) {
+            at += used;
+            let mut users = users.lock().expect("no panic before");
+            match said {
+                Said::Login(name) => {
+                    users.insert(
+                        name.as_str().to_owned(),
+                        socket.try_clone().expect("a socket"),
+                    );
+                    let _ = socket.write_all(LOGIN_OK);
+                }
+                Said::Send { target, payload } => {
+                    count += 1;
+                    let Some(reader) = users.get_mut(target.as_str()) else {
+                        continue;
+                    };
+                    let _ = match conduct {
+                        Conduct::SwallowsOneInAHundred if count % 100 == 0 => Ok(()),
+                        Conduct::HangsUpAfterAHundred if count == 100 => {
+                            socket.shutdown(Shutdown::Both)
+                        }
+                        Conduct::Doubles => reader.write_all(&payload.repeat(2)),
+                        Conduct::GivesThemBackToTheSender => socket.write_all(payload),
+                        Conduct::SwapsNeighbours if count % 100 == 0 => {
+                            kept = Some((target.as_str().to_owned(), payload.to_vec()));
+                            Ok(())
+                        }
+                        _ => reader.write_all(payload),
+                    };
+                    // What was kept follows the next one to the same reader.
+                    if kept
+                        .as_ref()
+                        .is_some_and(|(name, late)| name == target.as_str() && late != payload)
+                        && let (Some((_, late)), Some(reader)) =
+                            (kept.take(), users.get_mut(target.as_str()))
+                    {
+                        let _ = reader.write_all(&late);
+                    }
+                }
+                Said::Ack => {}
+            }
+        }
+        input.drain(..at);
+    }
+}
+
+fn load(conduct: Conduct) -> Output {
+    let address = serve(conduct).to_string();
+    Command::new(env!("CARGO_BIN_EXE_iris-bench"))
+        .args([
+            "load",
+            "--connect",
+            &address,
+            "--connections",
+            "4",
+            "--in-flight",
+            "8",
+        ])
+        .args(["--warm-up", "0.1", "--duration", "0.5"])
+        .output()
+        .expect("the program")
+}
+
+/// The number in front of `what` in the program's last words.
+fn blamed(output: &Output, what: &str) -> u64 {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (before, _) = text
+        .split_once(what)
+        .unwrap_or_else(|| panic!("no {what:?} in {text:?}"));
+    let number = before.trim_end().rsplit(' ').next().expect("a word");
+    number
+        .parse()
+        .unwrap_or_else(|_| panic!("no number before {what:?} in {text:?}"))
+}
+
+#[test]
+fn an_honest_server_passes() {
+    let output = load(Conduct::Honest);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let delivered = text.split_once("delivered ").expect("the count").1;
+    let delivered: u64 = delivered
+        .split(',')
+        .next()
+        .expect("a word")
+        .parse()
+        .expect("a number");
+    assert!(delivered > 100, "{text}");
+    assert!(
+        text.contains("not delivered at the end 0, out of order 0, strays 0"),
+        "{text}"
+    );
+}
+
+#[test]
+fn lost_messages_are_counted() {
+    assert!(
+        blamed(
+            &load(Conduct::SwallowsOneInAHundred),
+            "at the end not delivered"
+        ) > 0
+    );
+}
+
+#[test]
+fn repeated_messages_are_counted() {
+    assert!(blamed(&load(Conduct::Doubles), "out of order") > 100);
+}
+
+#[test]
+fn messages_that_change_places_are_counted() {
+    assert!(blamed(&load(Conduct::SwapsNeighbours), "out of order") > 0);
+}
+
+#[test]
+fn messages_to_the_wrong_reader_are_counted() {
+    assert!(blamed(&load(Conduct::GivesThemBackToTheSender), "strays") > 0);
+}
+
+#[test]
+fn a_server_that_hangs_up_is_blamed() {
+    assert!(blamed(&load(Conduct::HangsUpAfterAHundred), "connections ended") > 0);
+}
