@@ -347,7 +347,12 @@ impl Client {
         match self.session.unanswered() {
             0 => why,
             count => {
-                format!("{why}; {count} sends without an answer, which may or may not have arrived")
+                let (sends, have) = if count == 1 {
+                    ("send", "has")
+                } else {
+                    ("sends", "have")
+                };
+                format!("{why}; {count} {sends} {have} no answer and may or may not have arrived")
             }
         }
     }
