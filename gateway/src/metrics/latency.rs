@@ -77,21 +77,28 @@ impl Latency {
 
     /// How many were at most as long as the end of each of [`BUCKETS`].
     pub(super) fn cumulative(&self) -> [u64; BUCKETS.len()] {
-        let mut counts = [0; BUCKETS.len()];
-        for step in self.histogram.iter_recorded() {
-            let value = step.value_iterated_to();
-            let at =
-                BUCKETS.partition_point(|(end, _)| *end < self.histogram.lowest_equivalent(value));
-            if let Some(count) = counts.get_mut(at) {
-                *count += step.count_since_last_iteration();
-            }
-        }
-        let mut sum = 0;
-        counts.map(|count| {
-            sum += count;
-            sum
-        })
+        cumulative(&self.histogram, 1)
     }
+}
+
+/// How many of a histogram's values were at most the end of each of [`BUCKETS`], where a value
+/// stands for this many nanoseconds.
+pub(super) fn cumulative(histogram: &Histogram<u64>, unit_nanos: u64) -> [u64; BUCKETS.len()] {
+    let mut counts = [0; BUCKETS.len()];
+    for step in histogram.iter_recorded() {
+        let value = histogram.lowest_equivalent(step.value_iterated_to());
+        let nanos = value.saturating_mul(unit_nanos);
+        let at = BUCKETS.partition_point(|(end, _)| *end < nanos);
+        // What is longer than the last bucket is in the count of all only.
+        if let Some(count) = counts.get_mut(at) {
+            *count += step.count_since_last_iteration();
+        }
+    }
+    let mut sum = 0;
+    counts.map(|count| {
+        sum += count;
+        sum
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod core;
 mod latency;
 mod page;
 mod published;
+mod store;
 
 pub use core::CoreMetrics;
 pub use latency::Latency;

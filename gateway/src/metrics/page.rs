@@ -55,18 +55,32 @@ impl Page {
 
     /// The lines of one histogram of a family begun with the kind `histogram`.
     pub fn histogram(&mut self, name: &str, labels: &str, latency: &Latency) {
+        self.buckets(
+            name,
+            labels,
+            latency.cumulative(),
+            latency.count(),
+            latency.sum_seconds(),
+        );
+    }
+
+    /// The same from counts at the ends of [`BUCKETS`].
+    pub(super) fn buckets(
+        &mut self,
+        name: &str,
+        labels: &str,
+        counts: [u64; BUCKETS.len()],
+        count: u64,
+        sum: f64,
+    ) {
         let comma = if labels.is_empty() { "" } else { "," };
         let bucket = format!("{name}_bucket");
-        for ((_, end), count) in BUCKETS.iter().zip(latency.cumulative()) {
+        for ((_, end), count) in BUCKETS.iter().zip(counts) {
             self.sample(&bucket, &format!("{labels}{comma}le=\"{end}\""), count);
         }
-        self.sample(
-            &bucket,
-            &format!("{labels}{comma}le=\"+Inf\""),
-            latency.count(),
-        );
-        self.sample(&format!("{name}_sum"), labels, latency.sum_seconds());
-        self.sample(&format!("{name}_count"), labels, latency.count());
+        self.sample(&bucket, &format!("{labels}{comma}le=\"+Inf\""), count);
+        self.sample(&format!("{name}_sum"), labels, sum);
+        self.sample(&format!("{name}_count"), labels, count);
     }
 
     /// Every family of every core.
