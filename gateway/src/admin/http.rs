@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
 /// Time for a request to arrive.
-pub(super) const REQUEST_TIME: Duration = Duration::from_secs(1);
+const REQUEST_TIME: Duration = Duration::from_secs(1);
 
 /// Time for an answer to be taken.
 const ANSWER_TIME: Duration = Duration::from_secs(5);

@@ -182,7 +182,7 @@ mod tests {
         let begun = Instant::now();
         assert!(get(address, "/healthz").starts_with("HTTP/1.1 200 "));
         assert!(
-            begun.elapsed() < http::REQUEST_TIME * 3,
+            begun.elapsed() < Duration::from_secs(10),
             "{:?}",
             begun.elapsed()
         );
