@@ -25,6 +25,9 @@ use crate::RingError;
 /// The one buffer group of a ring.
 pub(crate) const GROUP: u16 = 0;
 
+/// Keeps the buffers off the page of the ring's tail. The mapping itself is aligned to the
+/// machine's pages, as the kernel asks, whatever their size.
+const PAGE: usize = 4096;
 /// The kernel's limit on the entries of a buffer ring.
 const COUNT_MAX: u16 = 1 << 15;
 
@@ -53,7 +56,7 @@ impl Received {
 pub(crate) struct Buffers {
     base: NonNull<u8>,
     mapped: usize,
-    /// Where the buffers begin: behind the ring's entries, on a page of their own.
+    /// Where the buffers begin: behind the ring's entries.
     buffers_at: usize,
     count: u16,
     bytes_each: u32,
@@ -76,9 +79,8 @@ impl Buffers {
         if bytes_each == 0 {
             return Err(RingError::Config("buffer_bytes must not be 0"));
         }
-        let page = rustix::param::page_size();
         let ring_bytes = usize::from(count) * size_of::<BufRingEntry>();
-        let buffers_at = ring_bytes.next_multiple_of(page);
+        let buffers_at = ring_bytes.next_multiple_of(PAGE);
         let mapped = buffers_at + usize::from(count) * bytes_each as usize;
         // SAFETY: a fresh anonymous private mapping: no address is asked for, so nothing that
         // exists is touched. The result is checked before use.

@@ -25,7 +25,7 @@ pub fn next(ring: &mut Ring) -> Completion {
         if let Some(completion) = ring.next() {
             return completion;
         }
-        assert!(Instant::now() < deadline, "no completion in time");
+        assert!(Instant::now() < deadline, "no completion in time: {ring:?}");
         ring.submit_and_wait(Duration::from_millis(100))
             .expect("an entered ring");
     }
