@@ -52,6 +52,7 @@ pub(crate) struct Tally {
     pub(crate) appended_bytes: u64,
     pub(crate) burned: u64,
     pub(crate) seen: u64,
+    pub(crate) seen_lost: u64,
     pub(crate) tail_misses: u64,
 }
 
@@ -176,7 +177,11 @@ impl Batch {
             .tails
             .recall(key)
             .expect("found or remembered above, and nothing is forgotten in a batch");
-        let ordinal = inbox.tail.ordinal + 1;
+        let ordinal = inbox
+            .tail
+            .ordinal
+            .checked_add(1)
+            .expect("nobody gets 2^64 messages");
         let cumulative_bytes = inbox.tail.cumulative_bytes + record.len() as u64;
         record::seal(&mut record, ordinal, cumulative_bytes)
             .map_err(|_| FailureKind::BadRequest)?;
@@ -258,8 +263,11 @@ impl Batch {
             Ok(false) => {
                 ledger.tails.remember(key, newcomer(name));
             }
-            // Nobody waits for an answer, and presence is a courtesy: the failure shows with the next request.
-            Err(_) => return,
+            Err(_) => {
+                // Nobody waits for an answer; it shows in the metrics and with the user's next request.
+                self.tally.seen_lost += 1;
+                return;
+            }
         }
         let inbox = ledger
             .tails

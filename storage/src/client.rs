@@ -7,9 +7,11 @@
 //! was taken, in one piece for each batch. Pages can be large; whoever asks bounds them.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use tracing::error;
 
 use crate::request::{FailureKind, Reply, Request};
 use crate::user::UserHash;
@@ -110,7 +112,10 @@ impl Outlets {
             // A client that is gone wants no replies: what they acknowledge is on disk all the same.
             && outlet.replies.send(replies).is_ok()
         {
-            (outlet.wake)();
+            // The core's code, on our thread: its panic must not end the store for everybody.
+            if catch_unwind(AssertUnwindSafe(|| (outlet.wake)())).is_err() {
+                error!(client, "waking a client of the inbox store panicked");
+            }
         }
     }
 
@@ -133,6 +138,7 @@ pub struct StoreClient {
     current: std::vec::IntoIter<Reply>,
     /// Answers to what was not taken; at most one for each submit since the last poll.
     refused: VecDeque<Reply>,
+    refused_total: u64,
 }
 
 impl StoreClient {
@@ -151,6 +157,7 @@ impl StoreClient {
             outlet,
             current: Vec::new().into_iter(),
             refused: VecDeque::new(),
+            refused_total: 0,
         }
     }
 
@@ -200,10 +207,20 @@ impl StoreClient {
                 self.read(Read::Account { token, user, name })
             }
         };
-        if let (Some(token), Some(error)) = (token, refusal) {
+        let Some(error) = refusal else {
+            return;
+        };
+        self.refused_total += 1;
+        if let Some(token) = token {
             self.refused.push_back(Reply::Failed { token, error });
             (self.outlet.wake)();
         }
+    }
+
+    /// Requests that the store did not take, since this client was made: its queue was full or it was closed.
+    /// Those without a reply are among them.
+    pub fn refused(&self) -> u64 {
+        self.refused_total
     }
 
     /// The next reply, if one is there.

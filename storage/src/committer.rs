@@ -74,16 +74,12 @@ impl Committer {
                 );
                 self.stop();
                 let in_hand = std::mem::take(&mut self.in_hand);
-                let failed = |(client, token)| {
-                    (
-                        client,
-                        Reply::Failed {
-                            token,
-                            error: FailureKind::Unwritable,
-                        },
-                    )
-                };
-                self.deliver(in_hand.into_iter().map(failed).collect());
+                let unanswered = in_hand.into_iter();
+                self.deliver(
+                    unanswered
+                        .map(|(client, token)| (client, unwritable(token)))
+                        .collect(),
+                );
             }
         }
         !self.stopped
@@ -127,15 +123,19 @@ impl Committer {
         {
             let token = envelope.request.token();
             let client = envelope.client;
+            // Before it is tried, so that a panic leaves nobody waiting.
+            self.in_hand.extend(token.map(|token| (client, token)));
             match batch.apply(&mut self.ledger, envelope) {
-                Ok(Step::Taken) => self.in_hand.extend(token.map(|token| (client, token))),
+                Ok(Step::Taken) => {}
                 Ok(Step::NotYet(envelope)) => {
+                    self.in_hand.pop();
                     self.pending.push_front(envelope);
                     break;
                 }
                 Err(source) => {
                     error!(%source, "no sequence can be reserved; the store takes no more writes until it is opened again");
                     self.stop();
+                    self.in_hand.clear();
                     self.deliver(failed(batch.abandon()));
                     return;
                 }
@@ -148,7 +148,10 @@ impl Committer {
         let tally = batch.tally;
         let began = Instant::now();
         lock(&self.counts.committer).commit_since = Some(began);
-        match batch.commit(&mut self.ledger) {
+        let committed = batch.commit(&mut self.ledger);
+        // From here on the replies themselves say what became of each.
+        self.in_hand.clear();
+        match committed {
             Ok(replies) => {
                 self.count(&tally, began, &replies);
                 self.deliver(replies);
@@ -161,7 +164,6 @@ impl Committer {
                 self.deliver(failed(uncommitted.replies));
             }
         }
-        self.in_hand.clear();
     }
 
     fn stop(&mut self) {
@@ -173,17 +175,15 @@ impl Committer {
     }
 
     fn refuse_pending(&mut self) {
-        let refuse = |envelope: Envelope<Write>| {
-            let token = envelope.request.token()?;
-            Some((
-                envelope.client,
-                Reply::Failed {
-                    token,
-                    error: FailureKind::Unwritable,
-                },
-            ))
-        };
-        let replies: Vec<(usize, Reply)> = self.pending.drain(..).filter_map(refuse).collect();
+        let mut replies = Vec::with_capacity(self.pending.len());
+        let mut seen_lost = 0;
+        for envelope in self.pending.drain(..) {
+            match envelope.request.token() {
+                Some(token) => replies.push((envelope.client, unwritable(token))),
+                None => seen_lost += 1,
+            }
+        }
+        lock(&self.counts.committer).seen_lost += seen_lost;
         self.deliver(replies);
     }
 
@@ -199,6 +199,7 @@ impl Committer {
         counts.appended_bytes += tally.appended_bytes;
         counts.burned += tally.burned;
         counts.seen += tally.seen;
+        counts.seen_lost += tally.seen_lost;
         counts.tail_misses += tally.tail_misses;
         count_failures(&mut counts.failed, replies);
     }
@@ -223,16 +224,17 @@ impl Committer {
     }
 }
 
+fn unwritable(token: u64) -> Reply {
+    Reply::Failed {
+        token,
+        error: FailureKind::Unwritable,
+    }
+}
+
 fn failed(replies: Vec<(usize, Reply)>) -> Vec<(usize, Reply)> {
-    let fail = |(client, reply): (usize, Reply)| {
-        let reply = match reply {
-            Reply::Failed { .. } => reply,
-            _ => Reply::Failed {
-                token: reply.token(),
-                error: FailureKind::Unwritable,
-            },
-        };
-        (client, reply)
+    let fail = |(client, reply): (usize, Reply)| match reply {
+        Reply::Failed { .. } => (client, reply),
+        _ => (client, unwritable(reply.token())),
     };
     replies.into_iter().map(fail).collect()
 }

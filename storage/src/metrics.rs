@@ -21,6 +21,8 @@ pub struct StoreMetrics {
     pub burned: u64,
     /// Times a last-seen was noted.
     pub seen: u64,
+    /// Last-seens that could not be noted: their account failed its checks, or writes had failed.
+    pub seen_lost: u64,
     /// Batches written.
     pub commits: u64,
     /// How long writing and syncing a batch took, microseconds.
@@ -63,6 +65,7 @@ pub(crate) struct CommitterCounts {
     pub(crate) appended_bytes: u64,
     pub(crate) burned: u64,
     pub(crate) seen: u64,
+    pub(crate) seen_lost: u64,
     pub(crate) commits: u64,
     pub(crate) commit_us: Histogram<u64>,
     pub(crate) commit_requests: Histogram<u64>,
@@ -79,6 +82,7 @@ impl Default for CommitterCounts {
             appended_bytes: 0,
             burned: 0,
             seen: 0,
+            seen_lost: 0,
             commits: 0,
             commit_us: histogram(),
             commit_requests: histogram(),
@@ -123,6 +127,7 @@ impl Counts {
             appended_bytes: committer.appended_bytes,
             burned: committer.burned,
             seen: committer.seen,
+            seen_lost: committer.seen_lost,
             commits: committer.commits,
             commit_us: committer.commit_us.clone(),
             commit_requests: committer.commit_requests.clone(),
