@@ -69,6 +69,9 @@ core_metrics! {
     Counter stored "iris_messages_stored_total" "" "Messages synced into an inbox";
     Counter spilled "iris_messages_spilled_total" "" "Messages that went to the inbox because their online reader was behind";
     Counter returned "iris_messages_returned_total" "" "Messages put back into the inbox because the session ended before they were acknowledged";
+    Counter lost "iris_messages_lost_total" "" "Stored messages that failed their checks when they were read and were passed over";
+    Counter store_failures "iris_store_failures_total" "" "Requests that the store did not do";
+    Counter handed_over "iris_handed_over_total" "" "Connections moved to the home core of their user";
     Counter expired "iris_messages_expired_total" "" "Messages whose time to live ended before they were delivered";
     Counter duplicates_dropped "iris_duplicates_dropped_total" "" "Repeated sends that were known by their id and dropped";
     Counter throttled "iris_throttled_total" "" "Times a sender's socket was left unread because it was over its limits";
@@ -84,6 +87,18 @@ core_metrics! {
     Gauge outbox_bytes "iris_outbox_bytes" "" "Bytes waiting for sockets";
     Gauge partial_bytes "iris_partial_bytes" "" "Bytes of frames that have not wholly arrived";
     Gauge store_pending_bytes "iris_store_pending_bytes" "" "Bytes handed to the store and not yet answered";
+}
+
+impl CoreMetrics {
+    /// Counts an ended connection.
+    pub fn count_close(&mut self, reason: CloseReason) {
+        self.closed[reason.index()] += 1;
+    }
+
+    /// Counts a refused send.
+    pub fn count_refusal(&mut self, reason: RefusalReason) {
+        self.refused[reason.index()] += 1;
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,170 @@
+//! The way back: what became of a message, told to its sender.
+//!
+//! Owner: the sender's shard for its sends; the reader's shard begins each
+//! answer. An answer is given once for each send; a repeat of a send whose
+//! answer is remembered gets it again without being delivered again.
+
+use iris_protocol::framed::{self, Answer};
+use iris_protocol::{MessageId, Outcome};
+
+use super::Shard;
+use super::connection::{Pause, Phase};
+use super::envelope::{self, Envelope};
+use super::limits::THROTTLE_MS;
+use super::outbox::{Passport, ReplyTo};
+use super::slots::Key;
+
+impl Shard {
+    /// Tells whoever waits for it what became of a message.
+    pub(super) fn answer(&mut self, reply: Option<ReplyTo>, id: MessageId, outcome: Outcome) {
+        if let Outcome::Refused(reason) = outcome {
+            self.metrics.count_refusal(reason);
+        }
+        let Some(ReplyTo { core, user }) = reply else {
+            return;
+        };
+        if core == self.core {
+            self.answered(user, id.number, outcome);
+        } else {
+            let batch = &mut self.lanes[usize::from(core)].batch;
+            let number = id.number;
+            envelope::push(
+                batch,
+                &Envelope::Answer {
+                    user,
+                    number,
+                    outcome,
+                },
+            );
+        }
+    }
+
+    /// The answer to a send of a user of this core.
+    pub(super) fn answered(&mut self, user_key: Key, number: u64, outcome: Outcome) {
+        let remembered_max = self.limits.remembered_answers_max;
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        let Some(sends) = user.sends.as_mut() else {
+            return;
+        };
+        let Ok(at) = sends
+            .recent
+            .binary_search_by_key(&number, |send| send.sequence)
+        else {
+            return;
+        };
+        if sends.recent[at].outcome.is_some() {
+            return;
+        }
+        sends.unanswered -= 1;
+        if matches!(outcome, Outcome::Refused(_)) {
+            // A refusal is not remembered: the same send may be tried again.
+            sends.recent.remove(at);
+        } else {
+            sends.recent[at].outcome = Some(outcome);
+        }
+        while sends.recent.len() > remembered_max
+            && sends
+                .recent
+                .front()
+                .is_some_and(|send| send.outcome.is_some())
+        {
+            sends.recent.pop_front();
+        }
+        let session = user.session;
+        if session != Key::NONE {
+            self.push_answer(session, number, outcome);
+        }
+    }
+
+    /// Puts an answer on its way to a connection.
+    pub(super) fn push_answer(&mut self, id: Key, sequence: u64, outcome: Outcome) {
+        let Some(user_key) = self.user_of(id) else {
+            return;
+        };
+        let sender = self
+            .users
+            .get(user_key)
+            .map_or(0, |user| (user.hash.0 >> 64) as u64);
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.is_framed()
+        {
+            connection.answers.push(Answer {
+                sequence,
+                id: MessageId {
+                    sender,
+                    number: sequence,
+                },
+                outcome,
+            });
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Puts the answers of this turn into one frame.
+    pub(super) fn encode_answers(&mut self, id: Key) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        // Nothing goes before the answer to the login.
+        if connection.answers.is_empty() || connection.phase == Phase::Welcoming {
+            return;
+        }
+        let outbox = connection.outbox.get_or_insert_with(|| self.pool.outbox());
+        for answers in connection.answers.chunks(framed::ANSWERS_MAX) {
+            outbox.push_answer(
+                &mut self.pool,
+                framed::encode::answers_len(answers.len()),
+                |out| {
+                    framed::encode::answers(out, answers);
+                },
+            );
+        }
+        connection.answers.clear();
+        self.pause_if_flooded(id);
+    }
+
+    /// The passport of a message as its reader's outbox keeps it.
+    pub(super) fn reply_of(from: ReplyTo, id: MessageId) -> Option<ReplyTo> {
+        // Numbers of the gateway's own are of classic senders, who know no answers.
+        (id.number <= iris_protocol::SEQUENCE_MAX).then_some(from)
+    }
+
+    /// Slows down a sender whose messages the store cannot take as fast as they come.
+    pub(super) fn slow_down(&mut self, from: ReplyTo) {
+        if from.core == self.core {
+            self.throttle(from.user);
+        } else {
+            envelope::push(
+                &mut self.lanes[usize::from(from.core)].batch,
+                &Envelope::Throttle { user: from.user },
+            );
+        }
+    }
+
+    /// A user of this core sends faster than a store can take.
+    pub(super) fn throttle(&mut self, user_key: Key) {
+        let until_ms = self.now.core_ms + THROTTLE_MS;
+        if let Some(user) = self.users.get(user_key)
+            && user.is_online()
+        {
+            let session = user.session;
+            self.metrics.throttled += 1;
+            self.pause(session, Pause::Throttled { until_ms });
+            self.check_within(session, THROTTLE_MS);
+        }
+    }
+}
+
+impl Passport {
+    /// The passport of a parcel.
+    pub(super) fn of(parcel: &envelope::Parcel<'_>) -> Passport {
+        Passport {
+            id: parcel.id,
+            sent_at_ms: parcel.sent_at_ms,
+            expires_at_ms: parcel.expires_at_ms,
+            reply: Shard::reply_of(parcel.from, parcel.id),
+        }
+    }
+}

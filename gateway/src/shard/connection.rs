@@ -1,0 +1,150 @@
+//! One connection as its shard sees it: what it speaks, who is logged in on it,
+//! what it said but was not read yet, and what waits to be sent.
+//!
+//! Owner: the shard of the core that holds the socket. An idle logged-in
+//! connection has no heap memory of its own: the outbox is lent from a pool when
+//! there is something to send, and partial input exists only between segments.
+
+use std::collections::VecDeque;
+
+use iris_protocol::framed::Answer;
+use iris_protocol::{CloseReason, Protocol};
+
+use super::outbox::Outbox;
+use super::slots::Key;
+use super::wheel::Tick;
+
+/// Where a connection stands on its way from the first byte to the last.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Not a user yet: nothing, or a preface, was received, or a classic
+    /// connection lost its user to a newer login.
+    Open,
+    /// Moving to the core that is home to this user.
+    HandingOver {
+        /// Where to.
+        core: u16,
+        /// Who logs in.
+        name: Box<str>,
+    },
+    /// Its login waits for the older session of this user to end.
+    Waiting(Key),
+    /// Logged in; the answer waits for the store to say how deep the inbox is.
+    Welcoming,
+    /// Logged in.
+    Session,
+    /// Logged in, and about to become this user instead.
+    Relogin(Box<str>),
+    /// The last bytes are going out; what comes in counts no more, but for
+    /// acknowledgements.
+    Closing(CloseReason),
+}
+
+/// Why a connection is not read for the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Pause {
+    /// It is read.
+    #[default]
+    No,
+    /// The lane to this core has no room for its message.
+    Lane(u16),
+    /// It does not take what it asked for (answers, pongs).
+    Outbox,
+    /// It sends to absent users faster than the store takes it.
+    Throttled {
+        /// Until when, milliseconds of the core's clock.
+        until_ms: u64,
+    },
+}
+
+/// State of one connection.
+pub struct Connection {
+    /// What its first byte told.
+    pub protocol: Option<Protocol>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Why it is not read.
+    pub pause: Pause,
+    /// Its user, in the phases that have one; else [`Key::NONE`].
+    pub user: Key,
+    /// The preface of a framed connection was read.
+    pub preface_read: bool,
+    /// It is on the list of connections with something to send.
+    pub dirty: bool,
+    /// A question to the kernel about unacknowledged bytes is under way.
+    pub probing: bool,
+    /// Bytes of an oversized frame still to be passed over.
+    pub skip: usize,
+    /// Bytes of a command that is not complete, or not read yet because of a pause.
+    pub partial: Vec<u8>,
+    /// Whole segments that came while it was not read. Segments stay apart,
+    /// since a classic login or ack ends where its segment ends.
+    pub held: VecDeque<Box<[u8]>>,
+    /// What waits to be sent and to be acknowledged.
+    pub outbox: Option<Box<Outbox>>,
+    /// Answers to its sends, on their way into one frame at the end of the turn.
+    pub answers: Vec<Answer>,
+    /// Number of the newest delivery of this session.
+    pub deliveries: u64,
+    /// Stream position of the last question to the kernel.
+    pub probed_at: u64,
+    /// When the wheel will look at it; 0 is never.
+    pub check_at: Tick,
+    /// When something was last received, milliseconds of the core's clock.
+    pub received_at_ms: u64,
+    /// Users it follows.
+    pub follows: Vec<Box<str>>,
+    /// Presence questions of it that wait for the store.
+    pub inquiries: u32,
+}
+
+impl Connection {
+    /// A connection that was accepted or arrived now.
+    pub fn new(now_ms: u64) -> Connection {
+        Connection {
+            protocol: None,
+            phase: Phase::Open,
+            pause: Pause::No,
+            user: Key::NONE,
+            preface_read: false,
+            dirty: false,
+            probing: false,
+            skip: 0,
+            partial: Vec::new(),
+            held: VecDeque::new(),
+            outbox: None,
+            answers: Vec::new(),
+            deliveries: 0,
+            probed_at: 0,
+            check_at: 0,
+            received_at_ms: now_ms,
+            follows: Vec::new(),
+            inquiries: 0,
+        }
+    }
+
+    /// Whether what it says is read now.
+    pub fn is_read(&self) -> bool {
+        self.pause == Pause::No && matches!(self.phase, Phase::Open | Phase::Session)
+    }
+
+    /// Whether a user's session is attached to it.
+    pub fn has_session(&self) -> bool {
+        self.user != Key::NONE
+    }
+
+    /// Whether it speaks the framed protocol.
+    pub fn is_framed(&self) -> bool {
+        self.protocol == Some(Protocol::Framed)
+    }
+
+    /// Bytes it holds that were received and not read.
+    pub fn unread_bytes(&self) -> u64 {
+        self.partial.len() as u64
+            + self
+                .held
+                .iter()
+                .map(|segment| segment.len() as u64)
+                .sum::<u64>()
+    }
+}

@@ -1,0 +1,293 @@
+//! A message has reached its reader's home: into the session's outbox, or to the
+//! inbox; and what the reader acknowledges is done with.
+//!
+//! Owner: the reader's shard. Order is kept by one rule: while anything older is
+//! on its way through the inbox, what is newer goes the same way.
+
+use iris_protocol::framed;
+use iris_protocol::{CloseReason, Outcome, RefusalReason};
+
+use super::Shard;
+use super::connection::{Connection, Pause, Phase};
+use super::envelope::{self, Envelope, Parcel};
+use super::limits::{PROBE_AFTER_MS, PROBE_AGAIN_MS, PROBE_BYTES};
+use super::outbox::{Passport, Stored, Unacked};
+use super::slots::Key;
+use super::user::Flow;
+use super::{Effect, Limits};
+
+/// What a message that goes into an outbox is made of, wherever it comes from.
+pub(super) struct Delivery<'a> {
+    pub(super) sender: &'a str,
+    pub(super) payload: &'a [u8],
+    pub(super) stored: Stored,
+    pub(super) passport: Passport,
+}
+
+/// Whether a session has room for one more message in memory.
+fn has_room(connection: &Connection, limits: &Limits) -> bool {
+    connection.outbox.as_ref().is_none_or(|outbox| {
+        outbox.retained_bytes() < limits.outbox_bytes_max
+            && outbox.unacked().len() < limits.unacked_deliveries_max as usize
+    })
+}
+
+impl Shard {
+    /// Delivers a message to a user of this core.
+    pub(super) fn deliver(&mut self, parcel: &Parcel<'_>) {
+        let user_key = match self.directory.get(&parcel.hash) {
+            Some(key) => *key,
+            None => self.user_entry(parcel.hash, parcel.target),
+        };
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        if *user.name != *parcel.target {
+            self.answer(
+                Self::reply_of(parcel.from, parcel.id),
+                parcel.id,
+                Outcome::Refused(RefusalReason::BadTarget),
+            );
+            return;
+        }
+        if !user.is_online() {
+            self.append_parcel(user_key, parcel);
+            return;
+        }
+        let session = user.session;
+        match &mut user.flow {
+            Flow::Live => {
+                let room = self
+                    .connections
+                    .get(session)
+                    .is_some_and(|connection| has_room(connection, &self.limits));
+                if room {
+                    let delivery = Delivery {
+                        sender: parcel.sender,
+                        payload: parcel.payload,
+                        stored: Stored::No,
+                        passport: Passport::of(parcel),
+                    };
+                    self.push_delivery(session, &delivery);
+                } else {
+                    self.spill(user_key);
+                    self.append_parcel(user_key, parcel);
+                }
+            }
+            Flow::Draining {
+                at_end: true, held, ..
+            } if ((held.len() + parcel.payload.len()) as u64) < self.limits.outbox_bytes_max => {
+                envelope::push(held, &Envelope::Deliver(*parcel));
+            }
+            Flow::Draining { at_end, held, .. } => {
+                *at_end = false;
+                let held = std::mem::take(held);
+                self.append_held(user_key, &held);
+                self.append_parcel(user_key, parcel);
+            }
+        }
+    }
+
+    /// Puts a message into a session's outbox.
+    pub(super) fn push_delivery(&mut self, id: Key, delivery: &Delivery<'_>) {
+        let now_ms = self.now.core_ms;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.deliveries += 1;
+        let number = connection.deliveries;
+        let is_framed = connection.is_framed();
+        let outbox = connection.outbox.get_or_insert_with(|| self.pool.outbox());
+        if is_framed {
+            let len = framed::encode::deliver_len(delivery.sender.len(), delivery.payload.len());
+            outbox.push(&mut self.pool, len, |out| {
+                framed::encode::deliver(
+                    out,
+                    number,
+                    delivery.passport.id,
+                    delivery.passport.sent_at_ms,
+                    delivery.sender,
+                    delivery.payload,
+                );
+            });
+        } else {
+            outbox.push(&mut self.pool, delivery.payload.len(), |out| {
+                out.extend_from_slice(delivery.payload);
+            });
+        }
+        outbox.track(
+            delivery.sender,
+            delivery.payload.len() as u32,
+            delivery.stored,
+            delivery.passport,
+            now_ms,
+        );
+        let is_first = outbox.unacked().len() == 1;
+        self.mark_dirty(id);
+        if is_first {
+            let within_ms = if is_framed {
+                self.limits.ack_timeout_ms
+            } else {
+                PROBE_AFTER_MS
+            };
+            self.check_within(id, within_ms);
+        }
+    }
+
+    /// A framed reader acknowledges all deliveries up to this one.
+    pub(super) fn framed_ack(&mut self, id: Key, delivery: u64) -> Result<(), CloseReason> {
+        let Some(user_key) = self.user_of(id) else {
+            return Ok(());
+        };
+        let mut head = 0;
+        loop {
+            let Some(connection) = self.connections.get_mut(id) else {
+                return Ok(());
+            };
+            if delivery > connection.deliveries {
+                return Err(CloseReason::BadAck);
+            }
+            let Some(outbox) = connection.outbox.as_mut() else {
+                break;
+            };
+            let oldest = connection.deliveries + 1 - outbox.unacked().len() as u64;
+            if delivery < oldest {
+                break;
+            }
+            let Some(entry) = outbox.pop_acked() else {
+                break;
+            };
+            head = self.acknowledged(&entry).max(head);
+        }
+        self.after_acks(id, user_key, head);
+        Ok(())
+    }
+
+    /// The peer's TCP has all but `outstanding` of the bytes sent on a classic
+    /// connection: those messages are read.
+    pub(super) fn peer_has(&mut self, id: Key, outstanding: Option<u32>) {
+        let (Some(outstanding), Some(user_key)) = (outstanding, self.user_of(id)) else {
+            return;
+        };
+        let mut head = 0;
+        loop {
+            let Some(connection) = self.connections.get_mut(id) else {
+                return;
+            };
+            if connection.is_framed() {
+                return;
+            }
+            let Some(outbox) = connection.outbox.as_mut() else {
+                break;
+            };
+            let acked = outbox
+                .sent_position()
+                .saturating_sub(u64::from(outstanding));
+            if outbox
+                .unacked()
+                .front()
+                .is_none_or(|entry| entry.end > acked)
+            {
+                break;
+            }
+            let Some(entry) = outbox.pop_acked() else {
+                break;
+            };
+            head = self.acknowledged(&entry).max(head);
+        }
+        self.after_acks(id, user_key, head);
+    }
+
+    /// One message is in its reader's hands. Says up to where the inbox can be
+    /// burned for it; 0 if it is not there.
+    fn acknowledged(&mut self, entry: &Unacked) -> u64 {
+        self.metrics.delivered += 1;
+        self.answer(entry.passport.reply, entry.passport.id, Outcome::Delivered);
+        match entry.stored {
+            Stored::No | Stored::Failed => 0,
+            Stored::At(sequence) => sequence + 1,
+            Stored::Appending(token) => {
+                self.acknowledged_while_appending(token);
+                0
+            }
+        }
+    }
+
+    fn after_acks(&mut self, id: Key, user_key: Key, head: u64) {
+        if let Some(outbox) = self.connections.get_mut(id).and_then(|c| c.outbox.as_mut()) {
+            outbox.release(&mut self.pool);
+        }
+        self.burn_to(user_key, head);
+        self.advance_drain(user_key);
+    }
+
+    /// Asks the kernel what the peer of a classic connection has.
+    pub(super) fn probe(&mut self, id: Key) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.probing
+        {
+            connection.probing = true;
+            connection.probed_at = connection
+                .outbox
+                .as_ref()
+                .map_or(0, |outbox| outbox.sent_position());
+            self.effects.connections.push(Effect::Probe(id));
+        }
+    }
+
+    /// Bytes of a connection went out.
+    pub(super) fn after_sent(&mut self, id: Key) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let Some(outbox) = connection.outbox.as_ref() else {
+            return;
+        };
+        let unsent = outbox.unsent_bytes();
+        let user_key = connection.user;
+        let drains = self.is_draining_inbox(user_key);
+        let is_classic_session = !connection.is_framed() && connection.has_session();
+        let much = outbox.sent_position() >= connection.probed_at + PROBE_BYTES;
+        let wants_probe = is_classic_session
+            && !outbox.unacked().is_empty()
+            && (much || outbox.awaited() > 0 || drains);
+        if unsent < self.limits.outbox_bytes_max {
+            self.resume(id, Pause::Outbox);
+        }
+        if wants_probe {
+            self.probe(id);
+        }
+        if drains {
+            // Answers that were in the way are out.
+            self.advance_drain(user_key);
+        }
+    }
+
+    /// The kernel's answer left something open.
+    pub(super) fn after_probe(&mut self, id: Key) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let Some(outbox) = connection.outbox.as_ref() else {
+            return;
+        };
+        if !outbox.unacked().is_empty() {
+            let hurry = outbox.awaited() > 0 || self.is_draining_inbox(connection.user);
+            self.check_within(
+                id,
+                if hurry {
+                    PROBE_AGAIN_MS
+                } else {
+                    PROBE_AFTER_MS
+                },
+            );
+        }
+    }
+
+    /// Whether a connection is beyond being talked to.
+    pub(super) fn is_closing(&self, id: Key) -> bool {
+        self.connections
+            .get(id)
+            .is_none_or(|connection| matches!(connection.phase, Phase::Closing(_)))
+    }
+}

@@ -1,0 +1,528 @@
+//! The inbox of a user of this core: appends, drains, burns, and the way back
+//! into it for what a reader did not take.
+//!
+//! Owner: the reader's shard. The store does the work on threads of its own;
+//! here is who waits for which reply. A drain reads a page when the session has
+//! room, and becomes live when the inbox is empty and no append is under way.
+//! Messages that meet the last appends are held until those are delivered.
+
+use iris_protocol::{MessageId, Outcome, RefusalReason};
+use iris_storage::{FailureKind, NewRecord, Reply, Request, StoredMessage, record};
+
+use super::Shard;
+use super::connection::Phase;
+use super::deliver::Delivery;
+use super::envelope::{self, Envelope, Parcel};
+use super::limits::{PAGE_MESSAGES, STORE_RETRY_MS};
+use super::outbox::{Passport, Stored};
+use super::slots::Key;
+use super::user::Flow;
+
+/// A message's append that waits for the store.
+pub(super) struct Append {
+    user: Key,
+    passport: Passport,
+    record_len: u64,
+    /// The session it was given to as well, and its delivery number there.
+    given: Option<(Key, u64)>,
+    /// Its reader has acknowledged it meanwhile.
+    acknowledged: bool,
+}
+
+/// Who waits for a reply of the store.
+pub(super) enum Pending {
+    /// An append.
+    Append(Append),
+    /// A burn of this user's inbox, up to this head.
+    Burn { user: Key, head: u64 },
+    /// A page for this user's session of this number.
+    Page { user: Key, session_number: u32 },
+    /// The depth of the inbox, for the answer to a login.
+    Welcome { user: Key, connection: Key },
+    /// When a user was last seen, for a connection of this or another core.
+    LastSeen {
+        user: Key,
+        core: u16,
+        connection: Key,
+    },
+}
+
+impl Shard {
+    /// Stores a message for a user, or refuses it if the store is behind.
+    pub(super) fn append_parcel(&mut self, user_key: Key, parcel: &Parcel<'_>) {
+        let passport = Passport::of(parcel);
+        let after = self.store_pending_bytes + parcel.payload.len() as u64;
+        if after > self.limits.store_pending_bytes_max {
+            self.answer(
+                passport.reply,
+                passport.id,
+                Outcome::Refused(RefusalReason::Overloaded),
+            );
+            self.forget_if_done(user_key);
+            return;
+        }
+        if after > self.limits.store_pending_bytes_max / 2 {
+            self.slow_down(parcel.from);
+        }
+        self.append(user_key, parcel.sender, parcel.payload, passport, None);
+    }
+
+    /// Stores what was held back, in order. It was admitted before: it is not refused now.
+    pub(super) fn append_held(&mut self, user_key: Key, held: &[u8]) {
+        for envelope in envelope::Envelopes::new(held) {
+            if let Envelope::Deliver(parcel) = envelope {
+                self.metrics.spilled += 1;
+                self.append(
+                    user_key,
+                    parcel.sender,
+                    parcel.payload,
+                    Passport::of(&parcel),
+                    None,
+                );
+            }
+        }
+    }
+
+    fn append(
+        &mut self,
+        user_key: Key,
+        sender: &str,
+        payload: &[u8],
+        passport: Passport,
+        given: Option<(Key, u64)>,
+    ) -> u32 {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return u32::MAX;
+        };
+        let mut bytes = Vec::with_capacity(record::OVERHEAD + sender.len() + payload.len());
+        record::encode(
+            &mut bytes,
+            &NewRecord {
+                id_sender: passport.id.sender,
+                id_number: passport.id.number,
+                sent_at_ms: passport.sent_at_ms,
+                expires_at_ms: passport.expires_at_ms,
+                sender,
+                payload,
+            },
+        );
+        user.appending += 1;
+        user.spilling += u32::from(given.is_some());
+        self.store_pending_bytes += bytes.len() as u64;
+        let token = self.pending.insert(Pending::Append(Append {
+            user: user_key,
+            passport,
+            record_len: bytes.len() as u64,
+            given,
+            acknowledged: false,
+        }));
+        self.effects.store.push(Request::Append {
+            token: token as u64,
+            user: user.hash,
+            name: Box::from(&*user.name),
+            record: bytes,
+        });
+        token as u32
+    }
+
+    /// Stores what an online reader is behind with; from now on its messages go
+    /// through the inbox until it has caught up.
+    pub(super) fn spill(&mut self, user_key: Key) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        let session = user.session;
+        user.flow = Flow::draining();
+        let spilled = self.append_unacked(session, user_key, true);
+        self.metrics.spilled += spilled;
+    }
+
+    /// At the end of a session: what is neither acknowledged nor stored goes back.
+    pub(super) fn return_unacked(&mut self, id: Key, user_key: Key) {
+        let returned = self.append_unacked(id, user_key, false);
+        self.metrics.returned += returned;
+        if let Some(outbox) = self.connections.get_mut(id).and_then(|c| c.outbox.as_mut()) {
+            outbox.abandon_unacked(&mut self.pool);
+        }
+        let held = match self.users.get_mut(user_key).map(|user| &mut user.flow) {
+            Some(Flow::Draining { held, .. }) => std::mem::take(held),
+            _ => Vec::new(),
+        };
+        self.append_held(user_key, &held);
+    }
+
+    fn append_unacked(&mut self, id: Key, user_key: Key, stays_given: bool) -> u64 {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return 0;
+        };
+        let deliveries = connection.deliveries;
+        let Some(mut outbox) = connection.outbox.take() else {
+            return 0;
+        };
+        let mut appended = 0;
+        let mut number = deliveries - outbox.unacked().len() as u64;
+        outbox.visit_unacked(|entry, sender, payload| {
+            number += 1;
+            if entry.stored == Stored::Failed && !stays_given {
+                let refused = Outcome::Refused(RefusalReason::Storage);
+                self.answer(entry.passport.reply, entry.passport.id, refused);
+            } else if entry.stored == Stored::No {
+                let given = stays_given.then_some((id, number));
+                let token = self.append(user_key, sender, payload, entry.passport, given);
+                entry.stored = Stored::Appending(token);
+                appended += 1;
+            }
+        });
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.outbox = Some(outbox);
+        }
+        appended
+    }
+
+    /// A message was acknowledged while the store still writes it.
+    pub(super) fn acknowledged_while_appending(&mut self, token: u32) {
+        if let Some(Pending::Append(append)) = self.pending.get_mut(token as usize) {
+            append.acknowledged = true;
+            append.passport.reply = None;
+        }
+    }
+
+    /// Everything before `head` is in its reader's hands.
+    pub(super) fn burn_to(&mut self, user_key: Key, head: u64) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        user.head = user.head.max(head);
+        if user.burning || user.head == user.head_told {
+            return;
+        }
+        user.burning = true;
+        let token = self.pending.insert(Pending::Burn {
+            user: user_key,
+            head: user.head,
+        });
+        self.effects.store.push(Request::Burn {
+            token: token as u64,
+            user: user.hash,
+            name: Box::from(&*user.name),
+            head: user.head,
+        });
+    }
+
+    /// Whether messages reach this user through the inbox now.
+    pub(super) fn is_draining_inbox(&self, user_key: Key) -> bool {
+        self.users
+            .get(user_key)
+            .is_some_and(|user| user.flow != Flow::Live)
+    }
+
+    /// Takes a drain one step further, if it is time: asks for the next page when
+    /// the session has room for one.
+    pub(super) fn advance_drain(&mut self, user_key: Key) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        let session = user.session;
+        let Some(connection) = self.connections.get(session) else {
+            return;
+        };
+        if connection.phase == Phase::Welcoming {
+            return;
+        }
+        let (retained, unacked) = connection.outbox.as_ref().map_or((0, 0), |outbox| {
+            (outbox.retained_bytes(), outbox.unacked().len())
+        });
+        let page_bytes = self.limits.outbox_bytes_max / 2;
+        let has_room =
+            retained <= page_bytes && unacked <= self.limits.unacked_deliveries_max as usize / 2;
+        let Flow::Draining {
+            page_asked,
+            retry_at_ms,
+            at_end,
+            ..
+        } = &mut user.flow
+        else {
+            return;
+        };
+        let waits_for_appends = user.spilling > 0 || (*at_end && user.appending > 0);
+        if *page_asked || !has_room || waits_for_appends || self.now.core_ms < *retry_at_ms {
+            return;
+        }
+        *page_asked = true;
+        user.requests += 1;
+        let token = self.pending.insert(Pending::Page {
+            user: user_key,
+            session_number: user.session_number,
+        });
+        self.effects.store.push(Request::Page {
+            token: token as u64,
+            user: user.hash,
+            name: Box::from(&*user.name),
+            from: user.next_sequence,
+            messages_max: PAGE_MESSAGES
+                .min(self.limits.unacked_deliveries_max as usize / 2)
+                .max(1),
+            bytes_max: page_bytes as usize,
+        });
+    }
+
+    /// A reply of the store.
+    pub fn stored(&mut self, reply: Reply) {
+        let Some(pending) = self.pending.try_remove(reply.token() as usize) else {
+            return;
+        };
+        match (pending, reply) {
+            (Pending::Append(append), Reply::Appended { sequence, .. }) => {
+                self.appended(&append, Ok(sequence));
+            }
+            (Pending::Append(append), Reply::Failed { error, .. }) => {
+                self.appended(&append, Err(error));
+            }
+            (Pending::Burn { user, head }, reply) => {
+                let done = matches!(reply, Reply::Burned { .. });
+                self.burned(user, head, done);
+            }
+            (
+                Pending::Page {
+                    user,
+                    session_number,
+                },
+                Reply::Page {
+                    messages,
+                    next,
+                    end,
+                    lost,
+                    ..
+                },
+            ) => {
+                self.metrics.lost += u64::from(lost);
+                self.page(user, session_number, &messages, next, end);
+            }
+            (
+                Pending::Page {
+                    user,
+                    session_number,
+                },
+                _,
+            ) => self.page_failed(user, session_number),
+            (Pending::Welcome { user, connection }, reply) => {
+                let messages = match reply {
+                    Reply::Account { messages, .. } => messages,
+                    // Online delivery goes on without the store.
+                    _ => 0,
+                };
+                self.request_done(user);
+                self.welcome(connection, messages);
+                self.forget_if_done(user);
+            }
+            (
+                Pending::LastSeen {
+                    user,
+                    core,
+                    connection,
+                },
+                reply,
+            ) => {
+                let last_seen_ms = match reply {
+                    Reply::Account { last_seen_ms, .. } => last_seen_ms,
+                    _ => 0,
+                };
+                self.request_done(user);
+                self.last_seen_known(user, core, connection, last_seen_ms);
+                self.forget_if_done(user);
+            }
+            (Pending::Append(append), _) => self.appended(&append, Err(FailureKind::BadRequest)),
+        }
+    }
+
+    fn request_done(&mut self, user_key: Key) {
+        if let Some(user) = self.users.get_mut(user_key) {
+            user.requests -= 1;
+        }
+    }
+
+    fn appended(&mut self, append: &Append, result: Result<u64, FailureKind>) {
+        self.store_pending_bytes -= append.record_len;
+        let user_key = append.user;
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        user.appending -= 1;
+        user.spilling -= u32::from(append.given.is_some());
+        match result {
+            Ok(sequence) => {
+                user.tail_sequence = sequence + 1;
+                self.metrics.stored += 1;
+                self.answer(append.passport.reply, append.passport.id, Outcome::Stored);
+                let is_with_reader =
+                    append.acknowledged || self.note_stored(append, Stored::At(sequence));
+                if is_with_reader && let Some(user) = self.users.get_mut(user_key) {
+                    user.next_sequence = user.next_sequence.max(sequence + 1);
+                }
+                if append.acknowledged {
+                    self.burn_to(user_key, sequence + 1);
+                }
+            }
+            Err(error) => {
+                self.metrics.store_failures += 1;
+                if append.given.is_some() && self.note_stored(append, Stored::Failed) {
+                    // The session still has it: its reader may yet acknowledge it.
+                } else if !append.acknowledged {
+                    let reason = match error {
+                        FailureKind::Overloaded => RefusalReason::Overloaded,
+                        FailureKind::NameCollision | FailureKind::BadRequest => {
+                            RefusalReason::BadTarget
+                        }
+                        _ => RefusalReason::Storage,
+                    };
+                    self.answer(
+                        append.passport.reply,
+                        append.passport.id,
+                        Outcome::Refused(reason),
+                    );
+                }
+            }
+        }
+        self.advance_drain(user_key);
+        self.forget_if_done(user_key);
+    }
+
+    /// Notes in the session's outbox where a message stands in the store.
+    fn note_stored(&mut self, append: &Append, stored: Stored) -> bool {
+        let Some((id, number)) = append.given else {
+            return false;
+        };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return false;
+        };
+        if connection.user != append.user {
+            return false;
+        }
+        let from_back = connection.deliveries - number;
+        connection
+            .outbox
+            .as_mut()
+            .is_some_and(|outbox| outbox.set_stored(from_back, stored))
+    }
+
+    fn burned(&mut self, user_key: Key, head: u64, done: bool) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        user.burning = false;
+        if done {
+            user.head_told = head;
+            self.burn_to(user_key, 0);
+        } else if user.is_online() {
+            // The next acknowledgement tries again.
+            user.head_told = user.head_told.min(head);
+        } else {
+            // Not burned: its reader sees these again, with the same ids.
+            user.head = user.head_told;
+        }
+        self.forget_if_done(user_key);
+    }
+
+    fn page(
+        &mut self,
+        user_key: Key,
+        session_number: u32,
+        messages: &[StoredMessage],
+        next: u64,
+        end: bool,
+    ) {
+        self.request_done(user_key);
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        if !user.is_online() || user.session_number != session_number {
+            self.forget_if_done(user_key);
+            return;
+        }
+        let session = user.session;
+        user.next_sequence = user.next_sequence.max(next);
+        let caught_up = end && user.tail_sequence <= user.next_sequence;
+        let appending = user.appending > 0;
+        if let Flow::Draining {
+            page_asked,
+            at_end,
+            retry_at_ms,
+            ..
+        } = &mut user.flow
+        {
+            *page_asked = false;
+            *retry_at_ms = 0;
+            *at_end = caught_up && appending;
+        }
+        for message in messages {
+            match message.record.view() {
+                Ok(view) => self.push_delivery(
+                    session,
+                    &Delivery {
+                        sender: view.sender,
+                        payload: view.payload,
+                        stored: Stored::At(message.sequence),
+                        passport: Passport {
+                            id: MessageId {
+                                sender: view.id_sender,
+                                number: view.id_number,
+                            },
+                            sent_at_ms: view.sent_at_ms,
+                            expires_at_ms: view.expires_at_ms,
+                            reply: None,
+                        },
+                    },
+                ),
+                Err(_) => self.metrics.lost += 1,
+            }
+        }
+        if caught_up && !appending {
+            self.go_live(user_key, session);
+        } else {
+            self.advance_drain(user_key);
+        }
+    }
+
+    /// Nothing older is in the inbox: what was held follows, and then all else
+    /// goes straight through.
+    fn go_live(&mut self, user_key: Key, session: Key) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        let held = match std::mem::replace(&mut user.flow, Flow::Live) {
+            Flow::Draining { held, .. } => held,
+            Flow::Live => return,
+        };
+        for envelope in envelope::Envelopes::new(&held) {
+            if let Envelope::Deliver(parcel) = envelope {
+                let delivery = Delivery {
+                    sender: parcel.sender,
+                    payload: parcel.payload,
+                    stored: Stored::No,
+                    passport: Passport::of(&parcel),
+                };
+                self.push_delivery(session, &delivery);
+            }
+        }
+    }
+
+    fn page_failed(&mut self, user_key: Key, session_number: u32) {
+        self.request_done(user_key);
+        let retry_ms = self.now.core_ms + STORE_RETRY_MS;
+        if let Some(user) = self.users.get_mut(user_key)
+            && user.is_online()
+            && user.session_number == session_number
+            && let Flow::Draining {
+                page_asked,
+                retry_at_ms,
+                ..
+            } = &mut user.flow
+        {
+            *page_asked = false;
+            *retry_at_ms = retry_ms;
+            let session = user.session;
+            self.check_within(session, STORE_RETRY_MS);
+        }
+        self.forget_if_done(user_key);
+    }
+}

@@ -1,0 +1,87 @@
+//! Every limit of a shard, each with its reason.
+//!
+//! They come from the configuration; the shard never reads a file or the
+//! environment.
+
+/// Limits of one shard.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest payload of one message. A larger one is refused: it would hold up
+    /// every message behind it on the reader's socket.
+    pub payload_bytes_max: u32,
+    /// Bytes a session may hold for a reader that is slow to take or acknowledge
+    /// them. Above it, deliveries spill to the inbox: memory is for readers that read.
+    pub outbox_bytes_max: u64,
+    /// Deliveries a framed reader may leave unacknowledged; above it they spill.
+    pub unacked_deliveries_max: u32,
+    /// Sends of one framed user that wait for their answer; one more is refused.
+    /// The user is told the number at login.
+    pub unanswered_sends_max: u32,
+    /// Users that one session may follow, since each costs its home memory.
+    pub follows_max: u32,
+    /// Followers that one user may have, since each of its logins tells them all.
+    pub followers_max: u32,
+    /// Presence questions of one session that wait for the store.
+    pub inquiries_max: u32,
+    /// Bytes of half-received frames and held segments of all connections of a
+    /// shard; above it the connection that asks for more is closed.
+    pub partial_bytes_max: u64,
+    /// Bytes on their way to the store; above it, messages to absent users are
+    /// refused, and above half of it their senders are slowed down.
+    pub store_pending_bytes_max: u64,
+    /// Bytes of one lane's batch; above it, the senders who need that lane wait.
+    pub lane_batch_bytes_max: usize,
+    /// Time to log in, milliseconds: a connection that says nothing costs as much as one that does.
+    pub login_timeout_ms: u64,
+    /// Time a framed session may be silent, milliseconds.
+    pub idle_timeout_ms: u64,
+    /// Time a reader may take to acknowledge, milliseconds, before its messages
+    /// go to the inbox, so that their senders get an answer.
+    pub ack_timeout_ms: u64,
+    /// Time to live of a message whose sender names none, milliseconds.
+    pub ttl_default_ms: u64,
+    /// Longest time to live a sender may ask for, milliseconds.
+    pub ttl_max_ms: u64,
+    /// Answers a framed sender may still ask for again after a reconnect.
+    pub remembered_answers_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const DAY_MS: u64 = 24 * 3600 * 1000;
+        Limits {
+            payload_bytes_max: 64 << 10,
+            outbox_bytes_max: 256 << 10,
+            unacked_deliveries_max: 4096,
+            unanswered_sends_max: 1024,
+            follows_max: 128,
+            followers_max: 4096,
+            inquiries_max: 64,
+            partial_bytes_max: 256 << 20,
+            store_pending_bytes_max: 64 << 20,
+            lane_batch_bytes_max: 256 << 10,
+            login_timeout_ms: 10_000,
+            idle_timeout_ms: 300_000,
+            ack_timeout_ms: 2_000,
+            ttl_default_ms: 30 * DAY_MS,
+            ttl_max_ms: 365 * DAY_MS,
+            remembered_answers_max: 64,
+        }
+    }
+}
+
+/// How long a retained classic delivery waits before the kernel is asked whether
+/// the peer has it, milliseconds; idle connections then hold no memory.
+pub const PROBE_AFTER_MS: u64 = 1_000;
+/// Unacknowledged bytes of a classic session that make the gateway ask at once.
+pub const PROBE_BYTES: u64 = 32 << 10;
+/// How soon the kernel is asked again when somebody waits for the answer, milliseconds.
+pub const PROBE_AGAIN_MS: u64 = 20;
+/// How long a throttled sender is not read, milliseconds: about ten commits.
+pub const THROTTLE_MS: u64 = 20;
+/// How long answers to a sender are remembered after the last one, milliseconds.
+pub const ANSWERS_KEPT_MS: u64 = 60_000;
+/// How long the shard waits before it asks the store again for what failed, milliseconds.
+pub const STORE_RETRY_MS: u64 = 1_000;
+/// Messages of one page of a drain.
+pub const PAGE_MESSAGES: usize = 1_000;

@@ -1,0 +1,408 @@
+//! Logins, takeovers, moves between cores, and the end of sessions.
+//!
+//! Owner: the shard of the core that holds the socket; from the moment a user is
+//! attached, that core is the user's home. The newest login of a user wins. An
+//! older classic session is asked first what its peer's TCP has, so that nothing
+//! is delivered twice without need; until that is known, it stays the session.
+
+use std::rc::Rc;
+
+use iris_protocol::framed::{self, Welcome};
+use iris_protocol::{CloseReason, Protocol, classic};
+use iris_storage::{Request, user_hash};
+
+use super::connection::{Connection, Pause, Phase};
+use super::envelope::{self, Envelope};
+use super::inbox::Pending;
+use super::limits::ANSWERS_KEPT_MS;
+use super::slots::Key;
+use super::user::Flow;
+use super::{Effect, Shard};
+
+/// What a framed client is told to wait before it comes back after a drain, milliseconds.
+const RETRY_AFTER_DRAIN_MS: u32 = 1_000;
+
+impl Shard {
+    pub(super) fn classic_login(&mut self, id: Key, name: &str) -> Result<(), CloseReason> {
+        if !self.authenticator.admits(name, None) {
+            return Err(CloseReason::BadCredential);
+        }
+        if self.user_of(id).is_some() {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.phase = Phase::Relogin(name.into());
+            }
+            self.probe(id);
+            return Ok(());
+        }
+        self.begin_login(id, name);
+        Ok(())
+    }
+
+    pub(super) fn framed_login(
+        &mut self,
+        id: Key,
+        name: &str,
+        credential: &[u8],
+    ) -> Result<(), CloseReason> {
+        if !self.authenticator.admits(name, Some(credential)) {
+            return Err(CloseReason::BadCredential);
+        }
+        self.begin_login(id, name);
+        Ok(())
+    }
+
+    /// Logs in here, or sends the connection to the user's home.
+    fn begin_login(&mut self, id: Key, name: &str) {
+        let home = user_hash(self.seed, name).home(usize::from(self.cores)) as u16;
+        if home == self.core {
+            self.login_here(id, name);
+        } else if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::HandingOver {
+                core: home,
+                name: name.into(),
+            };
+            self.effects.connections.push(Effect::HandOver {
+                connection: id,
+                core: home,
+            });
+        }
+    }
+
+    /// The socket of a connection is in the ring of its user's home now: its
+    /// login follows it over the lane, and it is forgotten here.
+    pub fn handed_over(&mut self, id: Key, segment: u16, slot: u32) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if let Phase::HandingOver { core, name } = &connection.phase {
+            let batch = &mut self.lanes[usize::from(*core)].batch;
+            envelope::push(
+                batch,
+                &Envelope::Arrival {
+                    segment,
+                    slot,
+                    framed: connection.is_framed(),
+                    name,
+                },
+            );
+            if !connection.partial.is_empty() {
+                envelope::push(batch, &Envelope::Received(&connection.partial));
+            }
+            for held in &connection.held {
+                envelope::push(batch, &Envelope::Received(held));
+            }
+        }
+        self.metrics.handed_over += 1;
+        self.drop_unread(id);
+        if let Some(mut connection) = self.connections.remove(id)
+            && let Some(outbox) = connection.outbox.take()
+        {
+            self.pool.put_outbox(outbox);
+        }
+    }
+
+    /// The home core has no room for the connection's socket.
+    pub fn hand_over_failed(&mut self, id: Key) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::Open;
+        }
+        self.close(id, CloseReason::ServerFull);
+    }
+
+    /// A connection came over a lane with its login.
+    pub(super) fn arrival(&mut self, segment: u16, slot: u32, framed: bool, name: &str) -> Key {
+        let mut connection = Connection::new(self.now.core_ms);
+        connection.protocol = Some(if framed {
+            Protocol::Framed
+        } else {
+            Protocol::Classic
+        });
+        connection.preface_read = framed;
+        let id = self.connections.insert(connection);
+        self.effects.connections.push(Effect::Adopt {
+            connection: id,
+            segment,
+            slot,
+        });
+        if self.draining {
+            self.close(id, CloseReason::Draining);
+        } else {
+            self.login_here(id, name);
+        }
+        id
+    }
+
+    /// Makes this connection the session of a user of this core, after the
+    /// session it takes over from has ended.
+    fn login_here(&mut self, id: Key, name: &str) {
+        self.effects.connections.push(Effect::AtHome(id));
+        let hash = user_hash(self.seed, name);
+        let user_key = self.user_entry(hash, name);
+        let user = self.users.get_mut(user_key).expect("user_entry made it");
+        if *user.name != *name {
+            // Two names with one 128-bit hash: the second cannot be served.
+            self.close(id, CloseReason::Internal);
+            return;
+        }
+        let (older, overtaken) = (user.session, user.waiting);
+        if !user.is_online() {
+            self.attach(id, user_key);
+            return;
+        }
+        self.metrics.takeovers += 1;
+        let older_is_framed = self
+            .connections
+            .get(older)
+            .is_some_and(|connection| connection.is_framed());
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::Waiting(user_key);
+        }
+        if let Some(user) = self.users.get_mut(user_key) {
+            user.waiting = id;
+        }
+        self.displace(overtaken);
+        if older_is_framed {
+            // What its reader has is known: its session ends now, and this one begins.
+            self.end_session(older);
+            self.close(older, CloseReason::Replaced);
+        } else {
+            self.probe(older);
+        }
+    }
+
+    /// A login that waited was overtaken by a newer one of the same user.
+    fn displace(&mut self, id: Key) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.is_framed() {
+            self.close(id, CloseReason::Replaced);
+        } else {
+            connection.phase = Phase::Open;
+            self.push_frame(id, |out| out.extend(classic::LOGIN_OK));
+            self.read_unread(id);
+        }
+    }
+
+    /// Makes this connection the session of a user that has none.
+    fn attach(&mut self, id: Key, user_key: Key) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(id) else {
+            self.forget_if_done(user_key);
+            return;
+        };
+        user.session = id;
+        user.flow = Flow::draining();
+        user.session_number = user.session_number.wrapping_add(1);
+        user.next_sequence = user.head;
+        connection.user = user_key;
+        self.metrics.logins += 1;
+        if connection.is_framed() {
+            connection.phase = Phase::Welcoming;
+            user.requests += 1;
+            let name = Box::from(&*user.name);
+            let hash = user.hash;
+            let token = self.pending.insert(Pending::Welcome {
+                user: user_key,
+                connection: id,
+            });
+            self.effects.store.push(Request::Account {
+                token: token as u64,
+                user: hash,
+                name,
+            });
+        } else {
+            connection.phase = Phase::Session;
+            self.push_frame(id, |out| out.extend(classic::LOGIN_OK));
+            self.advance_drain(user_key);
+            self.read_unread(id);
+        }
+        self.check_within(id, self.limits.idle_timeout_ms);
+        self.presence_changed(user_key);
+    }
+
+    /// The store said how deep the inbox of a framed user is (or could not).
+    pub(super) fn welcome(&mut self, id: Key, inbox_messages: u64) {
+        let welcome = Welcome {
+            payload_bytes_max: self.limits.payload_bytes_max,
+            unanswered_sends_max: self.limits.unanswered_sends_max,
+            unacked_deliveries_max: self.limits.unacked_deliveries_max,
+            idle_timeout_ms: self.limits.idle_timeout_ms as u32,
+            follows_max: self.limits.follows_max,
+            inbox_messages,
+            server_time_ms: self.now.unix_ms,
+        };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.phase != Phase::Welcoming {
+            return;
+        }
+        connection.phase = Phase::Session;
+        let user_key = connection.user;
+        self.push_frame(id, |out| framed::encode::welcome(out, &welcome));
+        self.advance_drain(user_key);
+        self.read_unread(id);
+    }
+
+    /// The kernel said how many sent bytes the peer of a connection has not
+    /// acknowledged; `None` if it could not.
+    pub fn probed(&mut self, id: Key, outstanding: Option<u32>) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.probing = false;
+        self.peer_has(id, outstanding);
+        let Some(user_key) = self.user_of(id) else {
+            return;
+        };
+        let next_name = match self.connections.get(id).map(|connection| &connection.phase) {
+            Some(Phase::Relogin(name)) => Some(name.clone()),
+            _ => None,
+        };
+        let taken_over = self
+            .users
+            .get(user_key)
+            .is_some_and(|user| user.waiting != Key::NONE);
+        if taken_over || next_name.is_some() {
+            self.end_session(id);
+            if let Some(connection) = self.connections.get_mut(id)
+                && !matches!(connection.phase, Phase::Closing(_))
+            {
+                connection.phase = Phase::Open;
+                if let Some(name) = next_name {
+                    self.begin_login(id, &name);
+                } else {
+                    self.read_unread(id);
+                }
+            }
+        } else {
+            self.after_probe(id);
+        }
+    }
+
+    /// Detaches the user from a connection: what its reader does not have goes
+    /// back to the inbox, and a login that waited takes the user over.
+    pub(super) fn end_session(&mut self, id: Key) {
+        let Some(user_key) = self.user_of(id) else {
+            return;
+        };
+        self.return_unacked(id, user_key);
+        self.unfollow_all(id);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.user = Key::NONE;
+        connection.answers.clear();
+        let unix_ms = self.now.unix_ms;
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        user.session = Key::NONE;
+        user.flow = Flow::Live;
+        user.last_seen_ms = unix_ms;
+        let waiting = std::mem::replace(&mut user.waiting, Key::NONE);
+        let name = Box::from(&*user.name);
+        let hash = user.hash;
+        if user.sends.is_some() {
+            self.departed
+                .push(self.now.core_ms + ANSWERS_KEPT_MS, user_key);
+        }
+        self.effects.store.push(Request::Seen {
+            user: hash,
+            name,
+            at_ms: unix_ms,
+        });
+        // A burn that failed is tried once more.
+        self.burn_to(user_key, 0);
+        if waiting != Key::NONE {
+            self.attach(waiting, user_key);
+        }
+        self.presence_changed(user_key);
+        self.forget_if_done(user_key);
+    }
+
+    /// Ends a connection from this side: says why if the protocol can, lets the
+    /// driver send what is due, and waits for it to report the end.
+    pub(super) fn close(&mut self, id: Key, reason: CloseReason) {
+        let draining = self.draining;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        // A socket that moves is closed where it arrives.
+        if matches!(
+            connection.phase,
+            Phase::Closing(_) | Phase::HandingOver { .. }
+        ) {
+            return;
+        }
+        let waited = std::mem::replace(&mut connection.phase, Phase::Closing(reason));
+        connection.pause = Pause::No;
+        let is_framed = connection.is_framed()
+            && (connection.preface_read || reason == CloseReason::UnsupportedVersion);
+        if is_framed {
+            let retry_after_ms = if draining { RETRY_AFTER_DRAIN_MS } else { 0 };
+            self.encode_answers(id);
+            self.push_frame(id, |out| {
+                framed::encode::close(out, reason, retry_after_ms, reason.text());
+            });
+        }
+        self.drop_unread(id);
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Some(outbox) = connection.outbox.as_mut()
+        {
+            outbox.seal();
+        }
+        if let Phase::Waiting(user_key) = waited {
+            self.stop_waiting(id, user_key);
+        }
+        self.effects.connections.push(Effect::Close(id));
+    }
+
+    /// A connection that waited to take a user over will not.
+    fn stop_waiting(&mut self, id: Key, user_key: Key) {
+        if let Some(user) = self.users.get_mut(user_key)
+            && user.waiting == id
+        {
+            user.waiting = Key::NONE;
+        }
+    }
+
+    /// The socket is gone; `outstanding` bytes of what was sent were never
+    /// acknowledged by the peer's TCP (`None` if that cannot be known).
+    pub fn ended(&mut self, id: Key, reason: CloseReason, outstanding: Option<u32>) {
+        self.peer_has(id, outstanding);
+        self.end_session(id);
+        self.drop_unread(id);
+        let Some(mut connection) = self.connections.remove(id) else {
+            return;
+        };
+        let reason = match connection.phase {
+            Phase::Closing(reason) => reason,
+            Phase::Waiting(user_key) => {
+                self.stop_waiting(id, user_key);
+                reason
+            }
+            _ => reason,
+        };
+        self.metrics.count_close(reason);
+        if let Some(outbox) = connection.outbox.take() {
+            self.pool.put_outbox(outbox);
+        }
+    }
+
+    /// Why a connection is closing, if it is.
+    pub fn closing_reason(&self, id: Key) -> Option<CloseReason> {
+        match self.connections.get(id)?.phase {
+            Phase::Closing(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The name of the user on a connection, for logs.
+    pub fn user_name(&self, id: Key) -> Option<Rc<str>> {
+        Some(Rc::clone(&self.users.get(self.user_of(id)?)?.name))
+    }
+}

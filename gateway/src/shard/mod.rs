@@ -1,0 +1,339 @@
+//! The shard: everything about the users whose home is one core, as a state
+//! machine without I/O.
+//!
+//! Events go in (bytes received, a socket ended, a batch from a lane, a reply of
+//! the store, time passed); [`Effects`] and bytes to send come out. It reads no
+//! clock and draws no random number, so the simulator can run the production
+//! code from a seed, by the million.
+//!
+//! Owner: one core; nothing is shared, nothing is locked. A message walks
+//! through these files in order: [`receive`](self) decodes, `route` admits it
+//! and picks the reader's home, `deliver` gives it to the reader's session or to
+//! the store, `outbox` holds it until the reader has it, `answer` tells the
+//! sender.
+//!
+//! Invariants: an answer `delivered` or `stored` is given only when the reader
+//! has acknowledged the message or the store has synced it; messages of one
+//! sender to one reader are put into outbox and inbox in the order they were
+//! read; a message that is neither acknowledged nor stored when its session ends
+//! is appended to the inbox.
+
+mod answer;
+mod connection;
+mod deliver;
+mod effects;
+mod envelope;
+mod inbox;
+mod limits;
+mod login;
+mod outbox;
+mod presence;
+mod receive;
+mod route;
+mod slots;
+mod timers;
+mod user;
+mod wheel;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use iris_protocol::CloseReason;
+use iris_storage::UserHash;
+use slab::Slab;
+
+use crate::metrics::CoreMetrics;
+use connection::{Connection, Pause};
+use inbox::Pending;
+use outbox::Pool;
+use slots::Slots;
+use timers::Departed;
+use user::User;
+use wheel::Wheel;
+
+pub use effects::{Effect, Effects};
+pub use limits::Limits;
+pub use slots::Key;
+
+/// Who may log in.
+pub trait Authenticator {
+    /// Whether this credential is good for this user. Classic clients have none.
+    fn admits(&self, user: &str, credential: Option<&[u8]>) -> bool;
+}
+
+/// The time, as the driver read it at the start of the turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Milliseconds since the core started; never goes back.
+    pub core_ms: u64,
+    /// Unix time in milliseconds.
+    pub unix_ms: u64,
+}
+
+/// What a shard is told when it is made.
+pub struct ShardOptions {
+    /// This core.
+    pub core: u16,
+    /// How many cores there are.
+    pub cores: u16,
+    /// Seed of the users' hashes, from the data folder.
+    pub seed: u64,
+    /// First number for messages of classic senders; above all that were ever
+    /// given out, such as the Unix time in nanoseconds.
+    pub first_number: u64,
+    /// Limits.
+    pub limits: Limits,
+    /// Who may log in.
+    pub authenticator: Box<dyn Authenticator>,
+}
+
+/// Envelopes for one other core, and who waits for room there.
+#[derive(Default)]
+struct Lane {
+    batch: Vec<u8>,
+    waiting: Vec<Key>,
+}
+
+/// State of all users and connections of one core.
+pub struct Shard {
+    core: u16,
+    cores: u16,
+    seed: u64,
+    limits: Limits,
+    authenticator: Box<dyn Authenticator>,
+    now: Now,
+    next_number: u64,
+    connections: Slots<Connection>,
+    users: Slots<User>,
+    /// Users by the hash of their name.
+    directory: HashMap<UserHash, Key, ahash::RandomState>,
+    /// Store requests under way, by token.
+    pending: Slab<Pending>,
+    lanes: Vec<Lane>,
+    pool: Pool,
+    /// Input buffers for commands that arrive in pieces, for reuse.
+    partials: Vec<Vec<u8>>,
+    wheel: Wheel,
+    departed: Departed,
+    due: Vec<(Key, wheel::Tick)>,
+    /// Where small frames are encoded before their length is known.
+    scratch: Vec<u8>,
+    dirty: Vec<Key>,
+    effects: Effects,
+    partial_bytes: u64,
+    store_pending_bytes: u64,
+    draining: bool,
+    /// Counters; gauges are set by [`Shard::measure`].
+    pub metrics: CoreMetrics,
+}
+
+impl Shard {
+    /// An empty shard.
+    pub fn new(options: ShardOptions) -> Shard {
+        Shard {
+            core: options.core,
+            cores: options.cores,
+            seed: options.seed,
+            limits: options.limits,
+            authenticator: options.authenticator,
+            now: Now::default(),
+            next_number: options.first_number | (1 << 63),
+            connections: Slots::default(),
+            users: Slots::default(),
+            directory: HashMap::default(),
+            pending: Slab::new(),
+            lanes: (0..options.cores).map(|_| Lane::default()).collect(),
+            pool: Pool::default(),
+            partials: Vec::new(),
+            wheel: Wheel::default(),
+            departed: Departed::default(),
+            due: Vec::new(),
+            scratch: Vec::new(),
+            dirty: Vec::new(),
+            effects: Effects::default(),
+            partial_bytes: 0,
+            store_pending_bytes: 0,
+            draining: false,
+            metrics: CoreMetrics::default(),
+        }
+    }
+
+    /// Sets the time for the events that follow.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// What the events asked for since this was last emptied.
+    pub fn effects(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+
+    /// A connection was accepted.
+    pub fn accepted(&mut self) -> Key {
+        self.metrics.accepted += 1;
+        let id = self.connections.insert(Connection::new(self.now.core_ms));
+        self.check_within(id, self.limits.login_timeout_ms);
+        id
+    }
+
+    /// The next connection that has something to send.
+    pub fn next_dirty(&mut self) -> Option<Key> {
+        while let Some(id) = self.dirty.pop() {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.dirty = false;
+                self.encode_answers(id);
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// The bytes to send next on this connection and the offset to begin at, if
+    /// none are under way. Report back with [`Shard::sent`].
+    pub fn next_chunk(&mut self, id: Key) -> Option<(Rc<Vec<u8>>, usize)> {
+        self.connections.get_mut(id)?.outbox.as_mut()?.next_chunk()
+    }
+
+    /// The kernel took `len` bytes of what [`Shard::next_chunk`] gave.
+    pub fn sent(&mut self, id: Key, len: usize) {
+        self.metrics.bytes_out += len as u64;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let Some(outbox) = connection.outbox.as_mut() else {
+            return;
+        };
+        outbox.sent(&mut self.pool, len);
+        if !outbox.is_flushed() {
+            self.mark_dirty(id);
+        }
+        self.after_sent(id);
+    }
+
+    /// Whether all that shall be sent on this connection is with the kernel.
+    pub fn is_flushed(&self, id: Key) -> bool {
+        self.connections
+            .get(id)
+            .and_then(|connection| connection.outbox.as_ref())
+            .is_none_or(|outbox| outbox.is_flushed())
+    }
+
+    /// Takes the batch of envelopes for a core, leaving `empty` to be filled.
+    /// `None`, and `empty` back, when there is nothing to carry.
+    pub fn take_batch(&mut self, core: u16, empty: Vec<u8>) -> Result<Vec<u8>, Vec<u8>> {
+        let lane = &mut self.lanes[usize::from(core)];
+        if lane.batch.is_empty() {
+            return Err(empty);
+        }
+        let batch = std::mem::replace(&mut lane.batch, empty);
+        for id in std::mem::take(&mut lane.waiting) {
+            self.resume(id, Pause::Lane(core));
+        }
+        Ok(batch)
+    }
+
+    /// Whether envelopes wait for this core.
+    pub fn has_batch(&self, core: u16) -> bool {
+        !self.lanes[usize::from(core)].batch.is_empty()
+    }
+
+    /// How many connections there are.
+    pub fn connections_len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// How many users are known: those online, and those about whom anything is
+    /// under way.
+    pub fn users_len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Whether nothing is under way: no connection, no store request.
+    pub fn is_quiet(&self) -> bool {
+        self.connections.is_empty() && self.pending.is_empty()
+    }
+
+    /// Bytes held for connections and for the store, as the limits count them.
+    pub fn measure(&mut self) {
+        self.metrics.connections = self.connections.len() as u64;
+        self.metrics.sessions = self
+            .users
+            .iter()
+            .filter(|(_, user)| user.is_online())
+            .count() as u64;
+        self.metrics.partial_bytes = self.partial_bytes;
+        self.metrics.store_pending_bytes = self.store_pending_bytes;
+        self.metrics.outbox_bytes = self
+            .connections
+            .iter()
+            .filter_map(|(_, connection)| connection.outbox.as_ref())
+            .map(|outbox| outbox.retained_bytes())
+            .sum();
+    }
+
+    /// Stops taking sends and logins, and closes every connection: what its
+    /// reader does not acknowledge in time returns to the inbox.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        for id in self.connections.keys() {
+            self.close(id, CloseReason::Draining);
+        }
+    }
+
+    fn mark_dirty(&mut self, id: Key) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Appends bytes that are no message to a connection's outbox.
+    fn push_frame(&mut self, id: Key, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            write(&mut self.scratch);
+            let outbox = connection.outbox.get_or_insert_with(|| self.pool.outbox());
+            outbox.push_answer(&mut self.pool, self.scratch.len(), |out| {
+                out.extend_from_slice(&self.scratch)
+            });
+            self.scratch.clear();
+            self.mark_dirty(id);
+        }
+    }
+
+    fn user_of(&self, id: Key) -> Option<Key> {
+        let connection = self.connections.get(id)?;
+        connection.has_session().then_some(connection.user)
+    }
+
+    fn user_entry(&mut self, hash: UserHash, name: &str) -> Key {
+        if let Some(key) = self.directory.get(&hash) {
+            return *key;
+        }
+        let key = self.users.insert(User::new(hash, name));
+        self.directory.insert(hash, key);
+        key
+    }
+
+    /// Removes a user's entry if nothing needs it.
+    fn forget_if_done(&mut self, user_key: Key) {
+        if let Some(user) = self.users.get(user_key)
+            && user.is_forgettable()
+        {
+            self.directory.remove(&user.hash);
+            self.users.remove(user_key);
+        }
+    }
+
+    /// Has the wheel look at a connection no later than in `within_ms`.
+    fn check_within(&mut self, id: Key, within_ms: u64) {
+        let tick = self.wheel.tick_of(self.now.core_ms + within_ms);
+        if let Some(connection) = self.connections.get_mut(id)
+            && (connection.check_at == 0 || tick < connection.check_at)
+        {
+            connection.check_at = tick;
+            self.wheel.insert(id, tick);
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! The outbox of one connection: bytes on their way to the socket, and the
+//! messages among them whose reader has not acknowledged them yet.
+//!
+//! Owner: the shard of the connection's core. Bytes lie in chunks that never
+//! move; a chunk out at the ring is shared with it (`Rc`) and therefore sealed
+//! until the ring lets go. Invariants: a message's bytes lie whole within one
+//! chunk; a chunk is given back to the pool only when every byte of it was sent
+//! and no message in it still waits for its acknowledgement; messages are
+//! acknowledged in the order in which they were pushed.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use iris_protocol::MessageId;
+
+use super::slots::Key;
+
+/// Chunk sizes. A quiet connection gets by with one small chunk; a busy one
+/// soon fills large ones, so that a send carries many messages.
+const CHUNK_BYTES: [usize; 3] = [512, 4 << 10, 32 << 10];
+/// Empty chunks of each size kept for reuse, per core (2, 8 and 16 MiB).
+const POOLED_CHUNKS_MAX: [usize; 3] = [4096, 2048, 512];
+/// Emptied outboxes kept for reuse, per core.
+const POOLED_OUTBOXES_MAX: usize = 4096;
+
+/// Whom to tell what became of a message: the sender's home and its user there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplyTo {
+    /// Core that is home to the sender.
+    pub core: u16,
+    /// The sender in that core's table of users.
+    pub user: Key,
+}
+
+/// What a message needs besides its bytes to return to an inbox.
+#[derive(Clone, Copy, Debug)]
+pub struct Passport {
+    /// Identity that a repeat keeps.
+    pub id: MessageId,
+    /// Unix time of sending, milliseconds.
+    pub sent_at_ms: u64,
+    /// Unix time after which it is not delivered any more; 0 is never.
+    pub expires_at_ms: u64,
+    /// Who waits for the outcome; `None` once it was told, and for messages of
+    /// senders that know no answers.
+    pub reply: Option<ReplyTo>,
+}
+
+/// Where a delivered message stands in the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stored {
+    /// Nowhere: it lives in this outbox only.
+    No,
+    /// An append is under way under this request number.
+    Appending(u32),
+    /// It has this sequence in the reader's inbox.
+    At(u64),
+    /// Nowhere: the store could not take it, and has taken newer ones since. It
+    /// cannot return to the inbox without breaking the order.
+    Failed,
+}
+
+/// A message that was put into the outbox and is not acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct Unacked {
+    /// Stream position just behind the message's last byte.
+    pub end: u64,
+    /// Length of its payload, which ends at `end`.
+    pub payload_len: u32,
+    /// Length of its sender's name in the name queue.
+    pub sender_len: u8,
+    /// Where it stands in the store.
+    pub stored: Stored,
+    /// When it was pushed, milliseconds of the core's clock.
+    pub pushed_at_ms: u64,
+    /// The rest of what it is.
+    pub passport: Passport,
+}
+
+struct Chunk {
+    bytes: Rc<Vec<u8>>,
+    /// Stream position of the first byte.
+    start: u64,
+}
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
+/// Bytes and messages of one connection; see the module's text.
+#[derive(Default)]
+pub struct Outbox {
+    chunks: VecDeque<Chunk>,
+    unacked: VecDeque<Unacked>,
+    senders: VecDeque<u8>,
+    /// Stream position up to which the kernel has taken the bytes.
+    sent: u64,
+    /// Stream position behind the last byte pushed.
+    end: u64,
+    /// Stream position behind the last bytes that are no message: those are
+    /// answers, which must reach the peer.
+    answers_end: u64,
+    /// Stream position behind which nothing is sent any more (a close is due).
+    sealed_at: Option<u64>,
+    in_flight: bool,
+    /// Messages in it whose senders wait for an answer.
+    awaited: u32,
+}
+
+/// Chunks and outboxes waiting for their next use, one pool for each core.
+#[derive(Default)]
+pub struct Pool {
+    chunks: [Vec<Rc<Vec<u8>>>; 3],
+    // Boxed because connections hold a pointer: most are idle and have none.
+    #[allow(clippy::vec_box)]
+    outboxes: Vec<Box<Outbox>>,
+}
+
+impl Pool {
+    fn chunk(&mut self, wanted: usize, class: usize) -> Rc<Vec<u8>> {
+        for size_class in class..CHUNK_BYTES.len() {
+            if wanted <= CHUNK_BYTES[size_class] {
+                return self.chunks[size_class]
+                    .pop()
+                    .unwrap_or_else(|| Rc::new(Vec::with_capacity(CHUNK_BYTES[size_class])));
+            }
+        }
+        Rc::new(Vec::with_capacity(wanted))
+    }
+
+    fn put_chunk(&mut self, mut chunk: Rc<Vec<u8>>) {
+        let Some(bytes) = Rc::get_mut(&mut chunk) else {
+            // Still out at the ring (the connection ended): freed there.
+            return;
+        };
+        bytes.clear();
+        if let Some(class) = CHUNK_BYTES
+            .iter()
+            .position(|size| *size == bytes.capacity())
+            && self.chunks[class].len() < POOLED_CHUNKS_MAX[class]
+        {
+            self.chunks[class].push(chunk);
+        }
+    }
+
+    /// An empty outbox.
+    pub fn outbox(&mut self) -> Box<Outbox> {
+        self.outboxes.pop().unwrap_or_default()
+    }
+
+    /// Takes an outbox back, whatever is still in it.
+    pub fn put_outbox(&mut self, mut outbox: Box<Outbox>) {
+        while let Some(chunk) = outbox.chunks.pop_front() {
+            self.put_chunk(chunk.bytes);
+        }
+        outbox.unacked.clear();
+        outbox.senders.clear();
+        outbox.sent = 0;
+        outbox.end = 0;
+        outbox.answers_end = 0;
+        outbox.sealed_at = None;
+        outbox.in_flight = false;
+        outbox.awaited = 0;
+        if outbox.unacked.capacity() > 256 {
+            outbox.unacked.shrink_to(16);
+            outbox.senders.shrink_to(256);
+        }
+        if self.outboxes.len() < POOLED_OUTBOXES_MAX {
+            self.outboxes.push(outbox);
+        }
+    }
+}
+
+impl Outbox {
+    /// Appends `len` bytes that `write` produces, contiguous in one chunk.
+    pub fn push(&mut self, pool: &mut Pool, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let fits = self.sealed_at != Some(self.end)
+            && self.chunks.back_mut().is_some_and(|chunk| {
+                Rc::get_mut(&mut chunk.bytes)
+                    .is_some_and(|bytes| bytes.capacity() - bytes.len() >= len)
+            });
+        if !fits {
+            let class = match self.retained_bytes() {
+                0 => 0,
+                1..=4095 => 1,
+                _ => 2,
+            };
+            self.chunks.push_back(Chunk {
+                bytes: pool.chunk(len, class),
+                start: self.end,
+            });
+        }
+        let chunk = self
+            .chunks
+            .back_mut()
+            .expect("pushed above if there was none");
+        let bytes = Rc::get_mut(&mut chunk.bytes).expect("only this outbox holds it");
+        write(bytes);
+        self.end = chunk.end();
+    }
+
+    /// Appends bytes that are no message.
+    pub fn push_answer(&mut self, pool: &mut Pool, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.push(pool, len, write);
+        self.answers_end = self.end;
+    }
+
+    /// Notes that the bytes pushed last were a message, whose payload is their tail.
+    pub fn track(
+        &mut self,
+        sender: &str,
+        payload_len: u32,
+        stored: Stored,
+        passport: Passport,
+        now_ms: u64,
+    ) {
+        self.senders.extend(sender.as_bytes());
+        self.awaited += u32::from(passport.reply.is_some());
+        self.unacked.push_back(Unacked {
+            end: self.end,
+            payload_len,
+            sender_len: sender.len() as u8,
+            stored,
+            pushed_at_ms: now_ms,
+            passport,
+        });
+    }
+
+    /// What to send next: a sealed chunk and the offset to send it from. The
+    /// caller reports back with [`Outbox::sent`] before the next one is given.
+    pub fn next_chunk(&mut self) -> Option<(Rc<Vec<u8>>, usize)> {
+        let limit = self.sealed_at.unwrap_or(self.end);
+        if self.in_flight || self.sent >= limit {
+            return None;
+        }
+        let chunk = self.chunks.iter().find(|chunk| chunk.end() > self.sent)?;
+        self.in_flight = true;
+        Some((Rc::clone(&chunk.bytes), (self.sent - chunk.start) as usize))
+    }
+
+    /// The kernel took `len` bytes of the chunk in flight. The caller has let go
+    /// of the chunk before.
+    pub fn sent(&mut self, pool: &mut Pool, len: usize) {
+        self.in_flight = false;
+        self.sent += len as u64;
+        self.release(pool);
+    }
+
+    /// Takes the oldest message off the queue: its reader has it.
+    pub fn pop_acked(&mut self) -> Option<Unacked> {
+        let entry = self.unacked.pop_front()?;
+        self.senders.drain(..usize::from(entry.sender_len));
+        self.awaited -= u32::from(entry.passport.reply.is_some());
+        Some(entry)
+    }
+
+    /// Gives back the chunks that nobody needs any more.
+    pub fn release(&mut self, pool: &mut Pool) {
+        let needed_from = self.unacked.front().map_or(self.sent, |entry| {
+            self.sent.min(entry.end - u64::from(entry.payload_len))
+        });
+        while let Some(front) = self.chunks.front_mut() {
+            if front.end() > needed_from {
+                return;
+            }
+            // The last chunk has room for what comes next: rewind it in place.
+            if self.chunks.len() == 1 {
+                if !self.in_flight
+                    && self.unacked.is_empty()
+                    && let Some(front) = self.chunks.front_mut()
+                    && let Some(bytes) = Rc::get_mut(&mut front.bytes)
+                    && CHUNK_BYTES.contains(&bytes.capacity())
+                {
+                    bytes.clear();
+                    front.start = self.end;
+                }
+                return;
+            }
+            let chunk = self.chunks.pop_front().expect("front was there");
+            pool.put_chunk(chunk.bytes);
+        }
+    }
+
+    /// The messages that are not acknowledged, oldest first.
+    pub fn unacked(&self) -> &VecDeque<Unacked> {
+        &self.unacked
+    }
+
+    /// Changes where the message `from_back` places before the newest stands in
+    /// the store; `false` if it is not here any more. What is stored needs no
+    /// further answer.
+    pub fn set_stored(&mut self, from_back: u64, stored: Stored) -> bool {
+        let len = self.unacked.len() as u64;
+        if from_back >= len {
+            return false;
+        }
+        let entry = &mut self.unacked[(len - 1 - from_back) as usize];
+        entry.stored = stored;
+        if matches!(stored, Stored::At(_)) && entry.passport.reply.take().is_some() {
+            self.awaited -= 1;
+        }
+        true
+    }
+
+    /// Calls `visit` with each unacknowledged message, its sender and payload,
+    /// oldest first.
+    pub fn visit_unacked(&mut self, mut visit: impl FnMut(&mut Unacked, &str, &[u8])) {
+        let senders = self.senders.make_contiguous();
+        let mut sender_at = 0;
+        let mut chunks = self.chunks.iter().peekable();
+        for entry in &mut self.unacked {
+            while chunks.peek().is_some_and(|chunk| chunk.end() < entry.end) {
+                chunks.next();
+            }
+            let sender_end = sender_at + usize::from(entry.sender_len);
+            let chunk = chunks
+                .peek()
+                .expect("chunks are kept until their messages are acknowledged");
+            let end = (entry.end - chunk.start) as usize;
+            let payload = &chunk.bytes[end - entry.payload_len as usize..end];
+            let sender = std::str::from_utf8(&senders[sender_at..sender_end])
+                .expect("names were valid when they were pushed");
+            visit(entry, sender, payload);
+            sender_at = sender_end;
+        }
+    }
+
+    /// Forgets every message (they were returned or are in the store), and their
+    /// bytes as far as whole chunks of nothing else have not begun to be sent.
+    pub fn abandon_unacked(&mut self, pool: &mut Pool) {
+        self.unacked.clear();
+        self.senders.clear();
+        self.awaited = 0;
+        while let Some(back) = self.chunks.back() {
+            let untouched = back.start > self.sent || (back.start == self.sent && !self.in_flight);
+            if !untouched || back.start < self.answers_end {
+                break;
+            }
+            self.end = back.start;
+            let chunk = self.chunks.pop_back().expect("back was there");
+            pool.put_chunk(chunk.bytes);
+        }
+        self.release(pool);
+    }
+
+    /// Nothing behind the present end will be sent: the connection is closing.
+    pub fn seal(&mut self) {
+        self.sealed_at.get_or_insert(self.end);
+    }
+
+    /// Whether all that shall be sent was taken by the kernel.
+    pub fn is_flushed(&self) -> bool {
+        !self.in_flight && self.sent >= self.sealed_at.unwrap_or(self.end)
+    }
+
+    /// Messages in it whose senders wait for an answer.
+    pub fn awaited(&self) -> u32 {
+        self.awaited
+    }
+
+    /// Whether it holds neither bytes nor messages.
+    pub fn is_idle(&self) -> bool {
+        self.is_flushed() && self.unacked.is_empty()
+    }
+
+    /// Bytes not yet taken by the kernel.
+    pub fn unsent_bytes(&self) -> u64 {
+        self.end - self.sent
+    }
+
+    /// Bytes that cannot be released yet, because they are unsent or their
+    /// message is not acknowledged.
+    pub fn retained_bytes(&self) -> u64 {
+        let from = self.unacked.front().map_or(self.sent, |entry| {
+            self.sent.min(entry.end - u64::from(entry.payload_len))
+        });
+        self.end - from
+    }
+
+    /// Stream position up to which the kernel has taken the bytes.
+    pub fn sent_position(&self) -> u64 {
+        self.sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn passport(number: u64) -> Passport {
+        Passport {
+            id: MessageId { sender: 7, number },
+            sent_at_ms: 0,
+            expires_at_ms: 0,
+            reply: None,
+        }
+    }
+
+    /// What the outbox did, against plain vectors.
+    #[derive(Default)]
+    struct Model {
+        stream: Vec<u8>,
+        taken: Vec<u8>,
+        unacked: VecDeque<(u64, Vec<u8>)>,
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_leave_in_order_and_messages_stay_until_acknowledged(
+            steps in prop::collection::vec((0u8..5, 1usize..3000), 1..300)
+        ) {
+            let mut pool = Pool::default();
+            let mut outbox = pool.outbox();
+            let mut model = Model::default();
+            let mut flight: Option<(Rc<Vec<u8>>, usize)> = None;
+            for (number, (step, size)) in steps.into_iter().enumerate() {
+                match step {
+                    0 | 1 => {
+                        let payload: Vec<u8> = (0..size).map(|at| (at * 7 + number) as u8).collect();
+                        outbox.push(&mut pool, size + 2, |out| {
+                            out.extend(b"hd");
+                            out.extend(&payload);
+                        });
+                        outbox.track("anna", size as u32, Stored::No, passport(number as u64), 0);
+                        model.stream.extend(b"hd");
+                        model.stream.extend(&payload);
+                        model.unacked.push_back((number as u64, payload));
+                    }
+                    2 => {
+                        if flight.is_none() {
+                            flight = outbox.next_chunk();
+                        }
+                    }
+                    3 => {
+                        if let Some((chunk, from)) = flight.take() {
+                            let len = (chunk.len() - from).min(size);
+                            model.taken.extend(&chunk[from..from + len]);
+                            drop(chunk);
+                            outbox.sent(&mut pool, len);
+                        }
+                    }
+                    _ => {
+                        let acked = outbox.pop_acked().map(|entry| entry.passport.id.number);
+                        prop_assert_eq!(acked, model.unacked.pop_front().map(|(id, _)| id));
+                        outbox.release(&mut pool);
+                    }
+                }
+                prop_assert!(model.stream.starts_with(&model.taken));
+                prop_assert_eq!(outbox.unsent_bytes() as usize, model.stream.len() - model.taken.len());
+                let mut seen = Vec::new();
+                outbox.visit_unacked(|entry, sender, payload| {
+                    assert_eq!(sender, "anna");
+                    seen.push((entry.passport.id.number, payload.to_vec()));
+                });
+                prop_assert_eq!(&seen, &model.unacked.iter().cloned().collect::<Vec<_>>());
+            }
+            prop_assert!(outbox.set_stored(0, Stored::At(1)) != model.unacked.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_quiet_outbox_reuses_its_chunk_without_growing() {
+        let mut pool = Pool::default();
+        let mut outbox = pool.outbox();
+        for number in 0..10_000 {
+            outbox.push(&mut pool, 64, |out| out.extend([0u8; 64]));
+            outbox.track("anna", 64, Stored::No, passport(number), 0);
+            let (chunk, from) = outbox.next_chunk().expect("bytes wait");
+            let len = chunk.len() - from;
+            drop(chunk);
+            outbox.sent(&mut pool, len);
+            outbox.pop_acked();
+            outbox.release(&mut pool);
+            assert_eq!(outbox.chunks.len(), 1);
+            assert_eq!(outbox.retained_bytes(), 0);
+        }
+        assert!(outbox.is_idle());
+    }
+
+    #[test]
+    fn a_sealed_outbox_sends_nothing_that_came_later() {
+        let mut pool = Pool::default();
+        let mut outbox = pool.outbox();
+        outbox.push(&mut pool, 3, |out| out.extend(b"old"));
+        outbox.seal();
+        outbox.push(&mut pool, 3, |out| out.extend(b"new"));
+        let (chunk, from) = outbox.next_chunk().expect("the old bytes");
+        assert_eq!(&chunk[from..], b"old");
+        drop(chunk);
+        outbox.sent(&mut pool, 3);
+        assert!(outbox.next_chunk().is_none());
+        assert!(outbox.is_flushed());
+    }
+}

@@ -1,0 +1,226 @@
+//! Who is online, who was last seen when, and who wants to be told.
+//!
+//! Owner: the home core of the user in question answers; the asking connection's
+//! core passes questions and answers on. Both directions are bounded: a session
+//! follows so many, a user has so many followers, a session asks so much at once.
+
+use iris_protocol::framed::{self, Presence};
+use iris_protocol::{ErrorCode, Name};
+use iris_storage::{Request, user_hash};
+
+use super::Shard;
+use super::envelope::{self, Envelope, Inquiry};
+use super::inbox::Pending;
+use super::slots::Key;
+use super::user::Follower;
+
+impl Shard {
+    /// A framed client asks about a user.
+    pub(super) fn inquire(&mut self, id: Key, inquiry: Inquiry, user: &[u8]) {
+        let Ok(name) = Name::parse(user) else {
+            self.push_error(id, ErrorCode::BadName, user);
+            return;
+        };
+        let name = name.as_str();
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let follows = connection
+            .follows
+            .iter()
+            .position(|followed| **followed == *name);
+        match inquiry {
+            Inquiry::Unfollow => match follows {
+                Some(at) => drop(connection.follows.swap_remove(at)),
+                None => return,
+            },
+            Inquiry::Ask | Inquiry::Follow => {
+                if connection.inquiries >= self.limits.inquiries_max {
+                    self.push_error(id, ErrorCode::Overloaded, user);
+                    return;
+                }
+                if inquiry == Inquiry::Follow && follows.is_none() {
+                    if connection.follows.len() >= self.limits.follows_max as usize {
+                        self.push_error(id, ErrorCode::FollowLimit, user);
+                        return;
+                    }
+                    connection.follows.push(name.into());
+                }
+                connection.inquiries += 1;
+            }
+        }
+        self.send_inquiry(id, inquiry, name);
+    }
+
+    fn send_inquiry(&mut self, id: Key, inquiry: Inquiry, name: &str) {
+        let home = user_hash(self.seed, name).home(usize::from(self.cores));
+        if home == usize::from(self.core) {
+            self.inquired(self.core, id, inquiry, name);
+        } else {
+            envelope::push(
+                &mut self.lanes[home].batch,
+                &Envelope::Inquire {
+                    inquiry,
+                    connection: id,
+                    name,
+                },
+            );
+        }
+    }
+
+    /// A connection of some core asks about a user of this one.
+    pub(super) fn inquired(&mut self, core: u16, connection: Key, inquiry: Inquiry, name: &str) {
+        let follower = Follower { core, connection };
+        let hash = user_hash(self.seed, name);
+        if inquiry == Inquiry::Unfollow {
+            if let Some(user_key) = self.directory.get(&hash).copied() {
+                if let Some(user) = self.users.get_mut(user_key) {
+                    user.followers.retain(|other| *other != follower);
+                }
+                self.forget_if_done(user_key);
+            }
+            return;
+        }
+        let user_key = self.user_entry(hash, name);
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        if inquiry == Inquiry::Follow && !user.followers.contains(&follower) {
+            if user.followers.len() >= self.limits.followers_max as usize {
+                self.tell_presence(follower, name, None, true);
+                self.forget_if_done(user_key);
+                return;
+            }
+            user.followers.push(follower);
+        }
+        if user.is_online() {
+            self.tell_presence(follower, name, None, false);
+        } else if user.last_seen_ms > 0 {
+            let last_seen_ms = user.last_seen_ms;
+            self.tell_presence(follower, name, Some(last_seen_ms), false);
+        } else {
+            user.requests += 1;
+            let token = self.pending.insert(Pending::LastSeen {
+                user: user_key,
+                core,
+                connection,
+            });
+            self.effects.store.push(Request::Account {
+                token: token as u64,
+                user: hash,
+                name: name.into(),
+            });
+        }
+    }
+
+    /// The store said when a user was last seen.
+    pub(super) fn last_seen_known(
+        &mut self,
+        user_key: Key,
+        core: u16,
+        connection: Key,
+        last_seen_ms: u64,
+    ) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        user.last_seen_ms = user.last_seen_ms.max(last_seen_ms);
+        let away_since_ms = (!user.is_online()).then_some(user.last_seen_ms);
+        let name = std::rc::Rc::clone(&user.name);
+        self.tell_presence(Follower { core, connection }, &name, away_since_ms, false);
+    }
+
+    /// A user of this core came or went: its followers are told.
+    pub(super) fn presence_changed(&mut self, user_key: Key) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        if user.followers.is_empty() {
+            return;
+        }
+        let away_since_ms = (!user.is_online()).then_some(user.last_seen_ms);
+        let name = std::rc::Rc::clone(&user.name);
+        let followers = std::mem::take(&mut user.followers);
+        for follower in &followers {
+            self.metrics.follow_changes += 1;
+            self.tell_presence(*follower, &name, away_since_ms, false);
+        }
+        if let Some(user) = self.users.get_mut(user_key) {
+            user.followers = followers;
+        }
+    }
+
+    fn tell_presence(
+        &mut self,
+        to: Follower,
+        name: &str,
+        away_since_ms: Option<u64>,
+        follow_refused: bool,
+    ) {
+        if to.core == self.core {
+            self.presence_answered(to.connection, name, away_since_ms, follow_refused);
+        } else {
+            envelope::push(
+                &mut self.lanes[usize::from(to.core)].batch,
+                &Envelope::Presence {
+                    connection: to.connection,
+                    name,
+                    away_since_ms,
+                    follow_refused,
+                },
+            );
+        }
+    }
+
+    /// A connection of this core is told about a user.
+    pub(super) fn presence_answered(
+        &mut self,
+        id: Key,
+        name: &str,
+        away_since_ms: Option<u64>,
+        follow_refused: bool,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if !connection.has_session() || self.is_closing(id) {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.inquiries = connection.inquiries.saturating_sub(1);
+        if follow_refused {
+            connection.follows.retain(|followed| **followed != *name);
+            self.push_error(id, ErrorCode::FollowersLimit, name.as_bytes());
+            return;
+        }
+        let Ok(user) = Name::parse(name.as_bytes()) else {
+            return;
+        };
+        let state = match away_since_ms {
+            None => Presence::Online,
+            Some(last_seen_ms) => Presence::Away { last_seen_ms },
+        };
+        self.push_frame(id, |out| framed::encode::presence(out, user, state));
+        self.pause_if_flooded(id);
+    }
+
+    fn push_error(&mut self, id: Key, code: ErrorCode, subject: &[u8]) {
+        self.push_frame(id, |out| {
+            framed::encode::error(out, code, subject, code.text())
+        });
+        self.pause_if_flooded(id);
+    }
+
+    /// A session ended: nobody tells it anything any more.
+    pub(super) fn unfollow_all(&mut self, id: Key) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.inquiries = 0;
+        for name in std::mem::take(&mut connection.follows) {
+            self.send_inquiry(id, Inquiry::Unfollow, &name);
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Bytes come in: commands are decoded in place and acted upon.
+//!
+//! Owner: the shard. A segment is decoded where the ring put it; only what is
+//! incomplete, or comes while the connection is not read, is copied. Every
+//! fault of the peer ends its connection with a counted reason, and nothing else.
+
+use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame, PREFACE_LEN};
+use iris_protocol::{CloseReason, Protocol, RefusalReason, classic, sniff};
+
+use super::connection::{Pause, Phase};
+use super::envelope::Inquiry;
+use super::slots::Key;
+use super::{Effect, Shard};
+
+/// Input buffers kept for reuse, and the largest of them.
+const POOLED_PARTIALS_MAX: usize = 256;
+const POOLED_PARTIAL_BYTES_MAX: usize = 128 << 10;
+
+/// Bytes held for a connection that is not read, above which the kernel keeps
+/// the rest: its socket is not received from until the connection is read again.
+const HELD_BYTES_MAX: u64 = 64 << 10;
+
+/// What became of one decoding step.
+enum Step {
+    /// So many bytes are done with; go on.
+    Took(usize),
+    /// The bytes are not acted upon yet; stop here.
+    Wait,
+}
+
+impl Shard {
+    /// A segment was received on this connection.
+    pub fn received(&mut self, id: Key, segment: &[u8]) {
+        self.metrics.bytes_in += segment.len() as u64;
+        let now_ms = self.now.core_ms;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.received_at_ms = now_ms;
+        if matches!(connection.phase, Phase::Closing(_)) {
+            self.received_while_closing(id, segment);
+        } else if connection.is_read() && connection.held.is_empty() {
+            self.read(id, segment);
+        } else {
+            connection.held.push_back(segment.into());
+            if connection.unread_bytes() > HELD_BYTES_MAX {
+                self.effects.connections.push(Effect::Pause(id));
+            }
+            self.hold(id, segment.len());
+        }
+    }
+
+    /// Decodes a segment, together with what was incomplete before it.
+    fn read(&mut self, id: Key, segment: &[u8]) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.partial.is_empty() {
+            let consumed = self.consume(id, segment);
+            self.keep_partial(id, &segment[consumed..]);
+            return;
+        }
+        connection.partial.extend_from_slice(segment);
+        let input = std::mem::take(&mut connection.partial);
+        self.partial_bytes += segment.len() as u64;
+        let consumed = self.consume(id, &input);
+        self.partial_bytes -= input.len() as u64;
+        if consumed == 0
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            // A long frame grows in place; it is not copied for each segment.
+            let len = input.len();
+            connection.partial = input;
+            self.hold(id, len);
+            return;
+        }
+        self.keep_partial(id, &input[consumed..]);
+        self.put_partial(input);
+    }
+
+    /// Keeps what a segment left over until more comes.
+    fn keep_partial(&mut self, id: Key, rest: &[u8]) {
+        if rest.is_empty() {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(id)
+            && !matches!(connection.phase, Phase::Closing(_))
+        {
+            let mut partial = self.partials.pop().unwrap_or_default();
+            partial.extend_from_slice(rest);
+            connection.partial = partial;
+            self.hold(id, rest.len());
+        }
+    }
+
+    fn put_partial(&mut self, mut partial: Vec<u8>) {
+        partial.clear();
+        if (1..=POOLED_PARTIAL_BYTES_MAX).contains(&partial.capacity())
+            && self.partials.len() < POOLED_PARTIALS_MAX
+        {
+            self.partials.push(partial);
+        }
+    }
+
+    /// Accounts for unread bytes; over the shard's budget, the connection goes.
+    fn hold(&mut self, id: Key, len: usize) {
+        self.partial_bytes += len as u64;
+        if self.partial_bytes > self.limits.partial_bytes_max {
+            self.close(id, CloseReason::Overloaded);
+        }
+    }
+
+    /// Forgets what a connection said and was not read.
+    pub(super) fn drop_unread(&mut self, id: Key) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            self.partial_bytes -= connection.unread_bytes();
+            connection.held.clear();
+            let partial = std::mem::take(&mut connection.partial);
+            self.put_partial(partial);
+        }
+    }
+
+    /// Reads a connection again that was not read for `reason`.
+    pub(super) fn resume(&mut self, id: Key, reason: Pause) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.pause == reason
+        {
+            connection.pause = Pause::No;
+            self.read_unread(id);
+        }
+    }
+
+    /// Reads what was held while the connection was not read.
+    pub(super) fn read_unread(&mut self, id: Key) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if !connection.is_read() {
+            return;
+        }
+        if !connection.partial.is_empty() {
+            let input = std::mem::take(&mut connection.partial);
+            let consumed = self.consume(id, &input);
+            self.partial_bytes -= input.len() as u64;
+            self.keep_partial(id, &input[consumed..]);
+            self.put_partial(input);
+        }
+        while let Some(connection) = self.connections.get_mut(id)
+            && connection.is_read()
+        {
+            let Some(segment) = connection.held.pop_front() else {
+                self.effects.connections.push(Effect::Resume(id));
+                return;
+            };
+            self.partial_bytes -= segment.len() as u64;
+            self.read(id, &segment);
+        }
+    }
+
+    /// Stops reading a connection.
+    pub(super) fn pause(&mut self, id: Key, reason: Pause) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.pause == Pause::No
+        {
+            connection.pause = reason;
+            self.effects.connections.push(Effect::Pause(id));
+        }
+    }
+
+    /// Decodes and acts until the input ends or the connection stops being read;
+    /// says how many bytes are done with.
+    fn consume(&mut self, id: Key, input: &[u8]) -> usize {
+        let mut at = 0;
+        while at < input.len() {
+            let Some(connection) = self.connections.get_mut(id) else {
+                return input.len();
+            };
+            if !connection.is_read() {
+                break;
+            }
+            if connection.skip > 0 {
+                let len = connection.skip.min(input.len() - at);
+                connection.skip -= len;
+                at += len;
+                continue;
+            }
+            let rest = &input[at..];
+            let step = match connection.protocol {
+                None => {
+                    connection.protocol = sniff(rest[0]);
+                    if connection.protocol.is_some() {
+                        Ok(Step::Took(0))
+                    } else {
+                        Err(CloseReason::UnknownProtocol)
+                    }
+                }
+                Some(Protocol::Classic) => self.classic_command(id, rest),
+                Some(Protocol::Framed) => self.frame(id, rest),
+            };
+            match step {
+                Ok(Step::Took(len)) => at += len,
+                Ok(Step::Wait) => break,
+                Err(reason) => {
+                    self.close(id, reason);
+                    return input.len();
+                }
+            }
+        }
+        at
+    }
+
+    fn classic_command(&mut self, id: Key, input: &[u8]) -> Result<Step, CloseReason> {
+        let Some((command, len)) = classic::decode(input)? else {
+            return Ok(Step::Wait);
+        };
+        match command {
+            classic::Command::Login(name) => {
+                self.classic_login(id, name.as_str())?;
+                Ok(Step::Took(len))
+            }
+            classic::Command::Send { target, payload } => {
+                if self.user_of(id).is_none() {
+                    return Err(CloseReason::NotLoggedIn);
+                }
+                if self.route(id, target.as_str(), None, payload) {
+                    Ok(Step::Took(len))
+                } else {
+                    Ok(Step::Wait)
+                }
+            }
+            classic::Command::Ack => Ok(Step::Took(len)),
+        }
+    }
+
+    fn frame(&mut self, id: Key, input: &[u8]) -> Result<Step, CloseReason> {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return Ok(Step::Wait);
+        };
+        if !connection.preface_read {
+            return Ok(match framed::preface(input)? {
+                Some(_) => {
+                    connection.preface_read = true;
+                    Step::Took(PREFACE_LEN)
+                }
+                None => Step::Wait,
+            });
+        }
+        let decode_limits = if connection.has_session() {
+            DecodeLimits {
+                payload_bytes_max: self.limits.payload_bytes_max,
+            }
+        } else {
+            DecodeLimits::BEFORE_LOGIN
+        };
+        match framed::decode(input, &decode_limits)? {
+            Decoded::Incomplete => Ok(Step::Wait),
+            Decoded::Skipped(len) => Ok(Step::Took(len)),
+            Decoded::Frame(frame, len) => {
+                if self.act(id, frame)? {
+                    Ok(Step::Took(len))
+                } else {
+                    Ok(Step::Wait)
+                }
+            }
+            Decoded::Oversized {
+                sequence,
+                frame_len,
+            } => {
+                if !connection.has_session() {
+                    return Err(CloseReason::NotLoggedIn);
+                }
+                connection.skip = frame_len;
+                self.refuse_send(id, sequence, RefusalReason::PayloadTooLarge);
+                Ok(Step::Took(0))
+            }
+        }
+    }
+
+    /// Acts upon a frame; `false` if it has to be read again later.
+    fn act(&mut self, id: Key, frame: Frame<'_>) -> Result<bool, CloseReason> {
+        let logged_in = self.user_of(id).is_some();
+        match frame {
+            Frame::Login { user, credential } => {
+                if logged_in {
+                    return Err(CloseReason::AlreadyLoggedIn);
+                }
+                self.framed_login(id, user.as_str(), credential)?;
+            }
+            Frame::Close { .. } => return Err(CloseReason::LoggedOut),
+            _ if !logged_in => return Err(CloseReason::NotLoggedIn),
+            Frame::Ping { nonce } => {
+                self.push_frame(id, |out| framed::encode::pong(out, nonce));
+                self.pause_if_flooded(id);
+            }
+            Frame::Pong { .. } => {}
+            Frame::Send {
+                sequence,
+                ttl_seconds,
+                target,
+                payload,
+            } => return Ok(self.framed_send(id, sequence, ttl_seconds, target, payload)),
+            Frame::Ack { delivery } => self.framed_ack(id, delivery)?,
+            Frame::PresenceAsk { user } => self.inquire(id, Inquiry::Ask, user),
+            Frame::Follow { user } => self.inquire(id, Inquiry::Follow, user),
+            Frame::Unfollow { user } => self.inquire(id, Inquiry::Unfollow, user),
+            Frame::Welcome(_)
+            | Frame::Answers(_)
+            | Frame::Deliver { .. }
+            | Frame::Presence { .. }
+            | Frame::Error { .. } => return Err(CloseReason::UnknownFrame),
+        }
+        Ok(true)
+    }
+
+    /// A closing connection is heard only when it acknowledges: what its reader
+    /// has need not go to the inbox.
+    fn received_while_closing(&mut self, id: Key, segment: &[u8]) {
+        let decode_limits = DecodeLimits {
+            payload_bytes_max: self.limits.payload_bytes_max,
+        };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if !connection.is_framed() || !connection.has_session() || connection.skip > 0 {
+            return;
+        }
+        let mut rest = segment;
+        // Acknowledgements that are cut by a segment's end, or stand behind a
+        // frame that is, are missed: the messages come again with the same ids.
+        while let Ok(Decoded::Frame(frame, len)) = framed::decode(rest, &decode_limits) {
+            if let Frame::Ack { delivery } = frame
+                && self.framed_ack(id, delivery).is_err()
+            {
+                return;
+            }
+            rest = &rest[len..];
+        }
+    }
+
+    /// Stops reading a connection that does not take what it asked for.
+    pub(super) fn pause_if_flooded(&mut self, id: Key) {
+        let unsent = self
+            .connections
+            .get(id)
+            .and_then(|connection| connection.outbox.as_ref())
+            .map_or(0, |outbox| outbox.unsent_bytes());
+        if unsent > 2 * self.limits.outbox_bytes_max {
+            self.pause(id, Pause::Outbox);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Admission: may this message enter, and where is its reader's home?
+//!
+//! Owner: the sender's shard. A message that is admitted goes to its reader's
+//! shard, here or over a lane, exactly once; a lane without room stops its
+//! sender from being read until there is room, so nothing is dropped.
+
+use std::rc::Rc;
+
+use iris_protocol::{MessageId, Name, Outcome, RefusalReason, SEQUENCE_MAX};
+use iris_storage::user_hash;
+
+use super::Shard;
+use super::connection::Pause;
+use super::envelope::{self, Envelope, Parcel};
+use super::outbox::ReplyTo;
+use super::slots::Key;
+use super::user::{Send, Sends};
+
+/// What the sender of a framed message said besides target and payload.
+#[derive(Clone, Copy)]
+pub(super) struct FramedSend {
+    pub(super) sequence: u64,
+    pub(super) ttl_seconds: u32,
+}
+
+impl Shard {
+    /// A framed client sends; `false` if it has to be read again later.
+    pub(super) fn framed_send(
+        &mut self,
+        id: Key,
+        sequence: u64,
+        ttl_seconds: u32,
+        target: &[u8],
+        payload: &[u8],
+    ) -> bool {
+        if sequence == 0 || sequence > SEQUENCE_MAX {
+            self.refuse_send(id, sequence, RefusalReason::BadSequence);
+            return true;
+        }
+        let Ok(target) = Name::parse(target) else {
+            self.refuse_send(id, sequence, RefusalReason::BadTarget);
+            return true;
+        };
+        if self.draining {
+            self.refuse_send(id, sequence, RefusalReason::Draining);
+            return true;
+        }
+        let send = FramedSend {
+            sequence,
+            ttl_seconds,
+        };
+        self.route(id, target.as_str(), Some(send), payload)
+    }
+
+    /// Sends a message of the user on this connection on its way; `false` if
+    /// there is no room for it now and it has to be read again later.
+    pub(super) fn route(
+        &mut self,
+        id: Key,
+        target: &str,
+        framed: Option<FramedSend>,
+        payload: &[u8],
+    ) -> bool {
+        let Some(user_key) = self.user_of(id) else {
+            return true;
+        };
+        let Some(user) = self.users.get_mut(user_key) else {
+            return true;
+        };
+        if payload.len() > self.limits.payload_bytes_max as usize {
+            // Only a classic send gets here; its protocol has no answer.
+            self.metrics.count_refusal(RefusalReason::PayloadTooLarge);
+            return true;
+        }
+        let hash = user_hash(self.seed, target);
+        let home = hash.home(usize::from(self.cores));
+        if home != usize::from(self.core)
+            && self.lanes[home].batch.len() > self.limits.lane_batch_bytes_max
+        {
+            self.lanes[home].waiting.push(id);
+            self.metrics.lane_full_pauses += 1;
+            self.pause(id, Pause::Lane(home as u16));
+            return false;
+        }
+        let (number, ttl_ms) = match framed {
+            None => {
+                let number = self.next_number;
+                self.next_number += 1;
+                self.metrics.received_classic += 1;
+                (number, self.limits.ttl_default_ms)
+            }
+            Some(send) => {
+                let sends = user.sends.get_or_insert_default();
+                sends.last_at_ms = self.now.core_ms;
+                match sends.find_or_begin(send.sequence, self.limits.unanswered_sends_max) {
+                    Begun::New => {}
+                    Begun::TooMany => {
+                        self.refuse_send(id, send.sequence, RefusalReason::Overloaded);
+                        return true;
+                    }
+                    Begun::Known(outcome) => {
+                        self.metrics.duplicates_dropped += 1;
+                        if let Some(outcome) = outcome {
+                            self.push_answer(id, send.sequence, outcome);
+                        }
+                        return true;
+                    }
+                }
+                self.metrics.received_framed += 1;
+                let ttl_ms = match u64::from(send.ttl_seconds) * 1000 {
+                    0 => self.limits.ttl_default_ms,
+                    asked => asked.min(self.limits.ttl_max_ms),
+                };
+                (send.sequence, ttl_ms)
+            }
+        };
+        let sender = Rc::clone(&user.name);
+        let parcel = Parcel {
+            target,
+            hash,
+            sender: &sender,
+            from: ReplyTo {
+                core: self.core,
+                user: user_key,
+            },
+            id: MessageId {
+                sender: (user.hash.0 >> 64) as u64,
+                number,
+            },
+            sent_at_ms: self.now.unix_ms,
+            expires_at_ms: self.now.unix_ms + ttl_ms,
+            payload,
+        };
+        if home == usize::from(self.core) {
+            self.deliver(&parcel);
+        } else {
+            self.metrics.lane_sent += 1;
+            envelope::push(&mut self.lanes[home].batch, &Envelope::Deliver(parcel));
+        }
+        true
+    }
+
+    /// Answers a send that is not even looked at.
+    pub(super) fn refuse_send(&mut self, id: Key, sequence: u64, reason: RefusalReason) {
+        self.metrics.count_refusal(reason);
+        self.push_answer(id, sequence, Outcome::Refused(reason));
+    }
+
+    /// A batch of envelopes came from another core.
+    pub fn lane_received(&mut self, from_core: u16, batch: &[u8]) {
+        let mut arrived = Key::NONE;
+        for envelope in envelope::Envelopes::new(batch) {
+            match envelope {
+                Envelope::Deliver(parcel) => {
+                    self.metrics.lane_received += 1;
+                    self.deliver(&parcel);
+                }
+                Envelope::Answer {
+                    user,
+                    number,
+                    outcome,
+                } => self.answered(user, number, outcome),
+                Envelope::Throttle { user } => self.throttle(user),
+                Envelope::Arrival {
+                    segment,
+                    slot,
+                    framed,
+                    name,
+                } => arrived = self.arrival(segment, slot, framed, name),
+                Envelope::Received(bytes) => self.received(arrived, bytes),
+                Envelope::Inquire {
+                    inquiry,
+                    connection,
+                    name,
+                } => self.inquired(from_core, connection, inquiry, name),
+                Envelope::Presence {
+                    connection,
+                    name,
+                    away_since_ms,
+                    follow_refused,
+                } => self.presence_answered(connection, name, away_since_ms, follow_refused),
+            }
+        }
+    }
+}
+
+/// Whether a send is one that is known.
+enum Begun {
+    /// It is new, and waits for its answer from now on.
+    New,
+    /// It is new, and one too many.
+    TooMany,
+    /// It is a repeat; its answer is given again, or given to both once it is known.
+    Known(Option<Outcome>),
+}
+
+impl Sends {
+    fn find_or_begin(&mut self, sequence: u64, unanswered_max: u32) -> Begun {
+        match self
+            .recent
+            .binary_search_by_key(&sequence, |send| send.sequence)
+        {
+            Ok(at) => Begun::Known(self.recent[at].outcome),
+            Err(_) if self.unanswered >= unanswered_max => Begun::TooMany,
+            Err(at) => {
+                self.unanswered += 1;
+                self.recent.insert(
+                    at,
+                    Send {
+                        sequence,
+                        outcome: None,
+                    },
+                );
+                Begun::New
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What is due: logins that take too long, silence, readers that do not
+//! acknowledge, senders that were slowed down, memory that idles.
+//!
+//! Owner: the shard. The wheel says whom to look at; here is what is looked for,
+//! and when to look next.
+
+use std::collections::VecDeque;
+
+use iris_protocol::CloseReason;
+
+use super::Shard;
+use super::connection::{Pause, Phase};
+use super::limits::{ANSWERS_KEPT_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS};
+use super::slots::Key;
+use super::user::Flow;
+
+/// Users that have left and whose answers are still remembered, oldest first.
+#[derive(Default)]
+pub(super) struct Departed(VecDeque<(u64, Key)>);
+
+impl Departed {
+    pub(super) fn push(&mut self, until_ms: u64, user: Key) {
+        self.0.push_back((until_ms, user));
+    }
+
+    fn pop_due(&mut self, now_ms: u64) -> Option<Key> {
+        let (until_ms, _) = self.0.front()?;
+        if *until_ms > now_ms {
+            return None;
+        }
+        self.0.pop_front().map(|(_, user)| user)
+    }
+
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.0.front().map(|(until_ms, _)| *until_ms)
+    }
+}
+
+impl Shard {
+    /// Time has passed: looks after everything that came due.
+    pub fn tick(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(self.now.core_ms, &mut due);
+        for (id, tick) in due.drain(..) {
+            if let Some(connection) = self.connections.get_mut(id)
+                && connection.check_at == tick
+            {
+                connection.check_at = 0;
+                self.check(id);
+            }
+        }
+        self.due = due;
+        while let Some(user_key) = self.departed.pop_due(self.now.core_ms) {
+            self.forget_answers(user_key);
+        }
+    }
+
+    /// When [`Shard::tick`] has something to do next, milliseconds of the core's clock.
+    pub fn next_tick_ms(&self) -> Option<u64> {
+        match (self.wheel.next_due_ms(), self.departed.next_due_ms()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Forgets the answers to a sender's sends once they are old and nothing is open.
+    fn forget_answers(&mut self, user_key: Key) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        let Some(sends) = user.sends.as_ref() else {
+            return;
+        };
+        let kept_until_ms = sends.last_at_ms + ANSWERS_KEPT_MS;
+        if sends.unanswered == 0 && kept_until_ms <= self.now.core_ms {
+            user.sends = None;
+            self.forget_if_done(user_key);
+        } else if !user.is_online() {
+            // An online user's are looked after with its connection.
+            let again_ms = kept_until_ms.max(self.now.core_ms + ANSWERS_KEPT_MS / 4);
+            self.departed.push(again_ms, user_key);
+        }
+    }
+
+    /// Looks at one connection.
+    fn check(&mut self, id: Key) {
+        let now_ms = self.now.core_ms;
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let user_key = connection.user;
+        let silent_ms = now_ms - connection.received_at_ms;
+        let mut next_ms = self.limits.idle_timeout_ms;
+        match connection.phase {
+            Phase::Closing(_) => return,
+            Phase::HandingOver { .. } => {
+                // The socket moves when its last bytes are out: a peer that does
+                // not take them cannot become another user.
+                if silent_ms >= self.limits.login_timeout_ms && !self.is_flushed(id) {
+                    self.hand_over_failed(id);
+                    return;
+                }
+                next_ms = self.limits.login_timeout_ms;
+            }
+            Phase::Open => {
+                // A classic connection that lost its user may stay as long as it likes.
+                if connection.protocol.is_none() || connection.is_framed() {
+                    if silent_ms >= self.limits.login_timeout_ms {
+                        self.close(id, CloseReason::LoginTimeout);
+                        return;
+                    }
+                    next_ms = self.limits.login_timeout_ms - silent_ms;
+                }
+            }
+            _ if connection.is_framed() => {
+                if silent_ms >= self.limits.idle_timeout_ms {
+                    self.close(id, CloseReason::IdleTimeout);
+                    return;
+                }
+                next_ms = self.limits.idle_timeout_ms - silent_ms;
+            }
+            _ => {}
+        }
+        if let Pause::Throttled { until_ms } = connection.pause {
+            if until_ms <= now_ms {
+                self.resume(id, Pause::Throttled { until_ms });
+            } else {
+                next_ms = next_ms.min(until_ms - now_ms);
+            }
+        }
+        next_ms = next_ms.min(self.check_outbox(id, user_key));
+        self.advance_drain(user_key);
+        if let Some(Flow::Draining { retry_at_ms, .. }) =
+            self.users.get(user_key).map(|user| &user.flow)
+            && *retry_at_ms > now_ms
+        {
+            next_ms = next_ms.min(*retry_at_ms - now_ms);
+        }
+        if self
+            .users
+            .get(user_key)
+            .is_some_and(|user| user.sends.is_some())
+        {
+            self.forget_answers(user_key);
+            next_ms = next_ms.min(ANSWERS_KEPT_MS);
+        }
+        self.check_within(id, next_ms);
+    }
+
+    /// Looks at what a session has not acknowledged; says when to look again.
+    fn check_outbox(&mut self, id: Key, user_key: Key) -> u64 {
+        let now_ms = self.now.core_ms;
+        let ack_timeout_ms = self.limits.ack_timeout_ms;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return u64::MAX;
+        };
+        let is_framed = connection.is_framed();
+        let Some(outbox) = connection.outbox.as_ref() else {
+            return u64::MAX;
+        };
+        if outbox.is_idle() && connection.answers.is_empty() && !connection.probing {
+            // What it counts is counted anew by the next one.
+            connection.probed_at = 0;
+            connection.answers = Vec::new();
+            if let Some(outbox) = connection.outbox.take() {
+                self.pool.put_outbox(outbox);
+            }
+            return u64::MAX;
+        }
+        let Some(oldest) = outbox.unacked().front() else {
+            return PROBE_AFTER_MS;
+        };
+        let age_ms = now_ms - oldest.pushed_at_ms;
+        let awaited = outbox.awaited() > 0;
+        let is_live = self
+            .users
+            .get(user_key)
+            .is_some_and(|user| user.flow == Flow::Live);
+        if is_live && age_ms >= ack_timeout_ms {
+            self.spill(user_key);
+        }
+        if is_framed {
+            if is_live {
+                ack_timeout_ms.saturating_sub(age_ms).max(1)
+            } else {
+                u64::MAX
+            }
+        } else {
+            self.probe(id);
+            if awaited {
+                PROBE_AGAIN_MS
+            } else {
+                PROBE_AFTER_MS
+            }
+        }
+    }
+}

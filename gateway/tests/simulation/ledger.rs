@@ -1,0 +1,113 @@
+//! What was sent, what was promised, and what came: the invariants are checked here.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use iris_protocol::Outcome;
+
+/// A message as the ledger knows it: the payload says who sent it to whom, and
+/// its place among that sender's messages.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Message {
+    pub sender: usize,
+    pub number: u64,
+    pub target: usize,
+    /// The client that sent it first: order holds for what one client sends.
+    pub client: usize,
+}
+
+impl Message {
+    /// `<sender,number,target,client,padding>`: readable in a stream without frames.
+    pub fn payload(&self, padding: usize) -> Vec<u8> {
+        let mut payload = format!(
+            "<{},{},{},{},",
+            self.sender, self.number, self.target, self.client
+        )
+        .into_bytes();
+        payload.resize(payload.len() + padding, b'.');
+        payload.push(b'>');
+        payload
+    }
+
+    pub fn parse(payload: &[u8]) -> Message {
+        let text = std::str::from_utf8(payload)
+            .unwrap_or_else(|_| panic!("torn {:?}", String::from_utf8_lossy(payload)));
+        let inner = text
+            .strip_prefix('<')
+            .and_then(|rest| rest.strip_suffix('>'))
+            .unwrap_or_else(|| panic!("torn payload {text:?}"));
+        let mut fields = inner.split(',');
+        let mut field = || {
+            fields
+                .next()
+                .expect("five fields")
+                .parse()
+                .expect("a number")
+        };
+        Message {
+            sender: field() as usize,
+            number: field(),
+            target: field() as usize,
+            client: field() as usize,
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    pub promised: BTreeMap<Message, Outcome>,
+    /// Messages in the hands of a client of their reader.
+    pub received: HashSet<Message>,
+    /// Newest number by sending client and reader that has come.
+    newest: HashMap<(usize, usize, usize), u64>,
+    pub repeats: u64,
+    /// A refused send that is repeated comes when it is repeated.
+    pub order_of_repeats_is_open: bool,
+    pub deliveries: u64,
+}
+
+impl Ledger {
+    /// A client of `reader` received this message.
+    pub fn arrived(&mut self, reader: usize, message: Message) {
+        assert_eq!(message.target, reader, "{message:?} came to user {reader}");
+        self.deliveries += 1;
+        if !self.received.insert(message.clone()) {
+            self.repeats += 1;
+            return;
+        }
+        let newest = self
+            .newest
+            .entry((message.client, message.sender, reader))
+            .or_default();
+        assert!(
+            message.number > *newest || self.order_of_repeats_is_open,
+            "order: {message:?} came first after number {newest}"
+        );
+        *newest = message.number.max(*newest);
+    }
+
+    /// The gateway promised something about a message.
+    pub fn answered(&mut self, message: Message, outcome: Outcome, is_stored: bool) {
+        match outcome {
+            Outcome::Delivered => assert!(
+                self.received.contains(&message),
+                "{message:?} was called delivered, but its reader does not have it"
+            ),
+            Outcome::Stored => assert!(
+                is_stored,
+                "{message:?} was called stored, but the store does not have it"
+            ),
+            Outcome::Refused(_) => return,
+        }
+        self.promised.insert(message, outcome);
+    }
+
+    /// At the end, with every inbox drained.
+    pub fn settle(&self) {
+        for (message, outcome) in &self.promised {
+            assert!(
+                self.received.contains(message),
+                "lost: {message:?} was acknowledged as {outcome:?} and never came"
+            );
+        }
+    }
+}

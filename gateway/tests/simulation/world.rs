@@ -1,0 +1,350 @@
+//! The world around the shards: sockets, lanes, the store and the clients, all
+//! moved by one seeded generator.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use iris_gateway::shard::{Authenticator, Effect, Key, Limits, Now, Shard, ShardOptions};
+use iris_protocol::CloseReason;
+
+use crate::client::{Account, Client};
+use crate::ledger::Ledger;
+use crate::random::Random;
+use crate::store::Store;
+
+struct Everybody;
+
+impl Authenticator for Everybody {
+    fn admits(&self, _user: &str, _credential: Option<&[u8]>) -> bool {
+        true
+    }
+}
+
+/// A socket, with the kernel's part of it on both sides.
+#[derive(Default)]
+pub struct Socket {
+    core: usize,
+    connection: Option<Key>,
+    /// Segments on their way to the gateway.
+    pub inbound: VecDeque<Vec<u8>>,
+    /// Bytes the gateway's kernel has taken and the client's has not acknowledged.
+    wire: VecDeque<u8>,
+    in_flight: Option<(Rc<Vec<u8>>, usize)>,
+    paused: bool,
+    probing: bool,
+    closing: bool,
+    handing_over: Option<u16>,
+    pub client_left: bool,
+    pub reset: bool,
+}
+
+pub struct World {
+    pub random: Random,
+    pub now_ms: u64,
+    pub shards: Vec<Shard>,
+    lanes: HashMap<(usize, usize), VecDeque<Vec<u8>>>,
+    pub store: Store,
+    pub sockets: Vec<Socket>,
+    by_connection: HashMap<(usize, Key), usize>,
+    pub clients: Vec<Client>,
+    pub accounts: Vec<Account>,
+    pub ledger: Ledger,
+    limits: Limits,
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let mut random = Random::new(seed);
+        let cores = 1 + random.below(4);
+        let users = 2 + random.below(4);
+        let limits = Limits {
+            outbox_bytes_max: [400, 2_000, 100_000][random.below(3)],
+            unacked_deliveries_max: [4, 16, 1000][random.below(3)],
+            unanswered_sends_max: [3, 20, 1000][random.below(3)],
+            lane_batch_bytes_max: [200, 1_000, 100_000][random.below(3)],
+            store_pending_bytes_max: [3_000, 1_000_000][random.below(2)],
+            remembered_answers_max: 64,
+            idle_timeout_ms: 30_000,
+            ..Limits::default()
+        };
+        let shards = (0..cores)
+            .map(|core| {
+                Shard::new(ShardOptions {
+                    core: core as u16,
+                    cores: cores as u16,
+                    seed,
+                    first_number: 1,
+                    limits: limits.clone(),
+                    authenticator: Box::new(Everybody),
+                })
+            })
+            .collect();
+        let fails_one_in = [0, 0, 0, 7][random.below(4)];
+        let accounts = (0..users)
+            .map(|_| Account {
+                framed: !random.one_in(3),
+                ..Account::default()
+            })
+            .collect();
+        World {
+            random,
+            now_ms: 0,
+            shards,
+            lanes: HashMap::new(),
+            store: Store::new(cores, fails_one_in),
+            sockets: Vec::new(),
+            by_connection: HashMap::new(),
+            clients: Vec::new(),
+            accounts,
+            ledger: Ledger::default(),
+            limits,
+        }
+    }
+
+    pub fn cores(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Whether messages may have been refused: then a repeat may come out of order.
+    pub fn may_refuse(&self) -> bool {
+        self.store.fails_one_in > 0
+            || self.limits.store_pending_bytes_max < 100_000
+            || self.limits.unanswered_sends_max < 40
+    }
+
+    pub fn connect(&mut self) -> usize {
+        let core = self.random.below(self.cores());
+        let key = self.shards[core].accepted();
+        let socket = self.sockets.len();
+        self.sockets.push(Socket {
+            core,
+            connection: Some(key),
+            ..Socket::default()
+        });
+        self.by_connection.insert((core, key), socket);
+        socket
+    }
+
+    /// The gateway receives a segment, if it reads this socket.
+    pub fn receive(&mut self, socket: usize) {
+        let entry = &mut self.sockets[socket];
+        let Some(key) = entry.connection else {
+            return;
+        };
+        if entry.paused || entry.handing_over.is_some() {
+            return;
+        }
+        let core = entry.core;
+        if let Some(segment) = entry.inbound.pop_front() {
+            self.shards[core].received(key, &segment);
+            self.effects(core);
+        } else if entry.client_left && !entry.closing && entry.in_flight.is_none() {
+            let reason = if entry.reset {
+                CloseReason::PeerReset
+            } else {
+                CloseReason::PeerClosed
+            };
+            self.end(socket, reason);
+        }
+    }
+
+    fn end(&mut self, socket: usize, reason: CloseReason) {
+        let entry = &mut self.sockets[socket];
+        let Some(key) = entry.connection.take() else {
+            return;
+        };
+        let core = entry.core;
+        let outstanding = entry.wire.len() as u32;
+        self.by_connection.remove(&(core, key));
+        self.shards[core].ended(key, reason, Some(outstanding));
+        self.effects(core);
+    }
+
+    /// Turns what a shard asked for into the state of the world.
+    pub fn effects(&mut self, core: usize) {
+        let effects = std::mem::take(self.shards[core].effects());
+        for request in effects.store {
+            self.store.submit(core, request);
+        }
+        for effect in effects.connections {
+            let socket_of = |key: Key| self.by_connection.get(&(core, key)).copied();
+            match effect {
+                Effect::Adopt {
+                    connection, slot, ..
+                } => {
+                    let socket = slot as usize;
+                    self.sockets[socket].core = core;
+                    self.sockets[socket].connection = Some(connection);
+                    self.sockets[socket].paused = false;
+                    self.by_connection.insert((core, connection), socket);
+                }
+                Effect::AtHome(_) => {}
+                Effect::HandOver {
+                    connection,
+                    core: to,
+                } => {
+                    if let Some(socket) = socket_of(connection) {
+                        self.sockets[socket].handing_over = Some(to);
+                    }
+                }
+                Effect::Probe(key) => {
+                    if let Some(socket) = socket_of(key) {
+                        self.sockets[socket].probing = true;
+                    }
+                }
+                Effect::Pause(key) | Effect::Resume(key) => {
+                    if let Some(socket) = socket_of(key) {
+                        self.sockets[socket].paused = matches!(effect, Effect::Pause(_));
+                    }
+                }
+                Effect::Close(key) => {
+                    if let Some(socket) = socket_of(key) {
+                        self.sockets[socket].closing = true;
+                        self.sockets[socket].paused = false;
+                        self.sockets[socket].handing_over = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The end of a core's turn: one send for each connection that has something.
+    pub fn flush(&mut self, core: usize) {
+        while let Some(key) = self.shards[core].next_dirty() {
+            if let Some(socket) = self.by_connection.get(&(core, key)).copied()
+                && let Some(chunk) = self.shards[core].next_chunk(key)
+            {
+                assert!(
+                    self.sockets[socket].in_flight.is_none(),
+                    "two sends at once"
+                );
+                self.sockets[socket].in_flight = Some(chunk);
+            }
+        }
+        self.effects(core);
+    }
+
+    /// A send completes, maybe short.
+    pub fn complete_send(&mut self, socket: usize) {
+        let entry = &mut self.sockets[socket];
+        let Some((chunk, from)) = entry.in_flight.take() else {
+            return;
+        };
+        let len = 1 + self.random.below(chunk.len() - from);
+        entry.wire.extend(&chunk[from..from + len]);
+        drop(chunk);
+        if let Some(key) = entry.connection {
+            let core = entry.core;
+            self.shards[core].sent(key, len);
+            self.effects(core);
+        }
+    }
+
+    /// Answers a question about unacknowledged bytes.
+    pub fn answer_probe(&mut self, socket: usize) {
+        let entry = &mut self.sockets[socket];
+        if let (true, Some(key)) = (entry.probing, entry.connection) {
+            entry.probing = false;
+            let (core, outstanding) = (entry.core, entry.wire.len() as u32);
+            self.shards[core].probed(key, Some(outstanding));
+            self.effects(core);
+        }
+    }
+
+    /// A socket that is to be closed or moved, is, when its last bytes are out.
+    pub fn finish(&mut self, socket: usize) {
+        let entry = &self.sockets[socket];
+        let Some(key) = entry.connection else {
+            return;
+        };
+        let gone = entry.client_left && entry.reset;
+        let flushed =
+            entry.in_flight.is_none() && (gone || self.shards[entry.core].is_flushed(key));
+        if entry.closing && flushed {
+            self.end(socket, CloseReason::PeerClosed);
+        } else if entry.handing_over.is_some() && flushed {
+            let entry = &mut self.sockets[socket];
+            entry.handing_over = None;
+            entry.connection = None;
+            let core = entry.core;
+            self.by_connection.remove(&(core, key));
+            self.shards[core].handed_over(key, 0, socket as u32);
+            self.effects(core);
+        }
+    }
+
+    /// Moves batches between cores; each lane holds two.
+    pub fn move_lane(&mut self, from: usize, to: usize) {
+        let lane = self.lanes.entry((from, to)).or_default();
+        if lane.len() < 2
+            && let Ok(batch) = self.shards[from].take_batch(to as u16, Vec::new())
+        {
+            lane.push_back(batch);
+            self.effects(from);
+        }
+        let lane = self.lanes.entry((from, to)).or_default();
+        if self.random.one_in(2)
+            && let Some(batch) = lane.pop_front()
+        {
+            self.shards[to].lane_received(from as u16, &batch);
+            self.effects(to);
+        }
+    }
+
+    /// A client's kernel acknowledges some bytes and the client reads them.
+    pub fn client_reads(&mut self, client: usize, all: bool) {
+        let socket = &mut self.sockets[self.clients[client].socket];
+        if socket.client_left {
+            return;
+        }
+        let len = if all {
+            socket.wire.len()
+        } else {
+            self.random.below(socket.wire.len() + 1)
+        };
+        let bytes: Vec<u8> = socket.wire.drain(..len).collect();
+        self.clients[client].receive(&bytes, &mut self.accounts, &mut self.ledger, &self.store);
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, ms: u64) {
+        self.now_ms += ms;
+        for core in 0..self.cores() {
+            self.shards[core].set_now(Now {
+                core_ms: self.now_ms,
+                unix_ms: 1_700_000_000_000 + self.now_ms,
+            });
+            if self.shards[core]
+                .next_tick_ms()
+                .is_some_and(|due| due <= self.now_ms)
+            {
+                self.shards[core].tick();
+            }
+            self.effects(core);
+        }
+    }
+
+    /// The memory that the limits promise.
+    pub fn check_budgets(&mut self) {
+        let largest = 1_100;
+        for shard in &mut self.shards {
+            shard.measure();
+            let connections = shard.metrics.connections;
+            // One page and what was held may come on top of a full outbox, and
+            // each message brings its frame.
+            let per_connection = 4 * (self.limits.outbox_bytes_max + largest) + 4_096;
+            assert!(
+                shard.metrics.outbox_bytes <= connections * per_connection,
+                "{} bytes in {} outboxes",
+                shard.metrics.outbox_bytes,
+                connections
+            );
+        }
+    }
+
+    pub fn lanes_are_empty(&self) -> bool {
+        self.lanes.values().all(VecDeque::is_empty)
+            && (0..self.cores())
+                .all(|from| (0..self.cores()).all(|to| !self.shards[from].has_batch(to as u16)))
+    }
+}
