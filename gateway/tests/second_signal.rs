@@ -21,7 +21,10 @@ fn a_drain_that_hangs() {
     let shutdown = Shutdown::new();
     signals::listen(shutdown.clone()).expect("signals are handled");
     println!("\nready");
-    shutdown.wait();
+    assert!(
+        shutdown.wait_timeout(Duration::from_secs(30)),
+        "no signal asked for a shutdown"
+    );
     println!("\ndraining");
     std::thread::sleep(Duration::from_secs(60));
 }
