@@ -6,6 +6,7 @@ pub mod admin;
 pub mod chat;
 pub mod cli;
 pub mod config;
+pub mod core;
 pub mod logging;
 pub mod metrics;
 pub mod serve;

@@ -1,12 +1,34 @@
-//! Runs the cores until a shutdown is asked for and everything begun is finished.
+//! Puts a gateway together and sees it through: limits, kernel, store, listeners,
+//! lanes, cores; then it waits for the drain.
+//!
+//! Owner: the main thread. Order matters: what can be wrong is found before
+//! anything listens, and the store is closed after the last core has ended.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::Config;
+use iris_storage::{Store, StoreError, StoreOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::config::{Auth, Config};
+use crate::core::{self, CoreOptions, Shared};
 use crate::metrics::{Phase, Published};
+use crate::shard::{Authenticator, Limits, Shard, ShardOptions};
 use crate::signals::Shutdown;
+
+/// Connections that the kernel may hold for us before they are accepted; it takes
+/// no more than net.core.somaxconn.
+const BACKLOG: i32 = 65_535;
+/// A peer that answers nothing for this long is given up by the kernel.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// When the kernel asks a silent peer whether it is there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
+/// The largest table of direct descriptors that the kernel allows.
+const SLOTS_MAX: u64 = 1 << 20;
 
 /// Why a gateway could not run.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +41,34 @@ pub enum ServeError {
         /// Why not.
         source: io::Error,
     },
+    /// The kernel lacks something, or does not let us use it.
+    #[error("{0}")]
+    Kernel(String),
+    /// The inbox store cannot be opened, or not be closed in order.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cpus cannot be placed.
+    #[error("{0}")]
+    Placement(String),
+    /// A core could not start.
+    #[error("core {core} cannot start: {reason}")]
+    Start {
+        /// Number of the core.
+        core: usize,
+        /// Why not.
+        reason: String,
+    },
+    /// A core failed while it ran. The others have drained.
+    #[error("core {core} failed: {reason}: the other cores have drained; restart, and report this")]
+    Core {
+        /// Number of the core.
+        core: usize,
+        /// How.
+        reason: String,
+    },
+    /// The system refuses something small.
+    #[error("cannot set up: {0}")]
+    System(#[from] io::Error),
 }
 
 /// Serves until `shutdown` is asked for, then drains.
@@ -30,18 +80,187 @@ pub fn serve(
     shutdown: Shutdown,
     published: Arc<Published>,
 ) -> Result<(), ServeError> {
-    let mut listeners = Vec::new();
-    for address in config.listen {
-        let listener =
-            TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
-        listeners.push(listener);
-    }
-    let listen = listeners
+    iris_ring::probe().map_err(|missing| ServeError::Kernel(say_missing(&missing)))?;
+    let cpus = config
+        .cores
+        .place(&iris_tune::read_machine().cpus)
+        .map_err(ServeError::Placement)?;
+    let cores = cpus.len();
+    let listeners = listen(&config.listen, cores)?;
+    let addresses = listeners[0]
         .iter()
         .filter_map(|listener| listener.local_addr().ok())
         .collect();
-    published.set_phase(Phase::Serving { listen });
-    shutdown.wait();
-    published.set_phase(Phase::Draining);
-    Ok(())
+    let store = Arc::new(Store::open(StoreOptions::new(&config.data))?);
+    published.add_source({
+        let store = Arc::downgrade(&store);
+        move |page| {
+            if let Some(store) = store.upgrade() {
+                page.store(&store.metrics());
+            }
+        }
+    });
+    let shared = Arc::new(Shared::new(cores, config.max_connections as usize)?);
+    let slots = slots_of_a_ring(config.max_connections);
+
+    let (ready, readiness) = mpsc::channel();
+    let mut handles = Vec::new();
+    let lanes = core::mesh(cores);
+    for (index, ((cpu, listeners), lanes)) in cpus.iter().zip(listeners).zip(lanes).enumerate() {
+        let (seed, limits, auth) = (store.seed(), limits(&config), config.auth.clone());
+        let waker = Arc::clone(&shared);
+        let options = CoreOptions {
+            index,
+            shared: Arc::clone(&shared),
+            shard: Box::new(move || {
+                Shard::new(ShardOptions {
+                    core: index as u16,
+                    cores: cores as u16,
+                    seed,
+                    first_number: unix_nanos(),
+                    limits,
+                    authenticator: Box::new(auth),
+                })
+            }),
+            listeners,
+            slots,
+            lanes,
+            store: store.client(Box::new(move || waker.wakes[index].ring())),
+            published: Arc::clone(&published),
+            drain_timeout: config.drain_timeout,
+        };
+        handles.push(core::start(*cpu, options, ready.clone())?);
+    }
+    drop(ready);
+    let mut failure = None;
+    for (core, started) in readiness.iter().take(cores) {
+        if let Err(reason) = started {
+            failure.get_or_insert(ServeError::Start { core, reason });
+        }
+    }
+    if failure.is_none() {
+        published.set_phase(Phase::Serving { listen: addresses });
+    }
+    shutdown.on_request({
+        let (shared, published) = (Arc::clone(&shared), Arc::clone(&published));
+        move || {
+            published.set_phase(Phase::Draining);
+            shared.drain();
+        }
+    });
+    for (core, handle) in handles.into_iter().enumerate() {
+        if let Err(error) = handle.join() {
+            tracing::error!(core, %error, "core ended");
+            let reason = error.to_string();
+            failure.get_or_insert(ServeError::Core { core, reason });
+        }
+    }
+    if let Some(store) = Arc::into_inner(store) {
+        store.close()?;
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn unix_nanos() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_nanos() as u64
+}
+
+fn say_missing(missing: &[iris_ring::Missing]) -> String {
+    let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}
+
+impl Authenticator for Auth {
+    fn admits(&self, _user: &str, credential: Option<&[u8]>) -> bool {
+        // Classic clients have no credential: only who asks for none lets them in.
+        Auth::admits(self, credential.unwrap_or_default())
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let ms = |duration: Duration| duration.as_millis() as u64;
+    Limits {
+        payload_bytes_max: config.payload_bytes_max,
+        outbox_bytes_max: u64::from(config.outbox_bytes_max),
+        unacked_deliveries_max: config.unacked_deliveries_max,
+        unanswered_sends_max: config.unanswered_sends_max,
+        follows_max: config.follows_max,
+        followers_max: config.followers_max,
+        login_timeout_ms: ms(config.login_timeout),
+        idle_timeout_ms: ms(config.idle_timeout),
+        ack_timeout_ms: ms(config.ack_timeout),
+        ttl_default_ms: ms(config.ttl_default),
+        ttl_max_ms: ms(config.ttl_max),
+        ..Limits::default()
+    }
+}
+
+/// Raises the soft limit of descriptors to the hard one, which bounds the table of
+/// a ring, and says how large that table shall be.
+fn slots_of_a_ring(max_connections: u32) -> u32 {
+    let limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(SLOTS_MAX);
+    let raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+    let allowed = match raised {
+        Ok(()) => hard,
+        Err(_) => limit.current.unwrap_or(SLOTS_MAX),
+    };
+    // Room for sockets that arrive from other cores before others have left.
+    let wanted = u64::from(max_connections) + u64::from(max_connections) / 4 + 2_048;
+    wanted.min(allowed).min(SLOTS_MAX) as u32
+}
+
+/// Listeners for every core, by core: each core has a socket of its own on every
+/// address (SO_REUSEPORT), so that the kernel spreads connections and no core
+/// accepts for another.
+fn listen(addresses: &[SocketAddr], cores: usize) -> Result<Vec<Vec<TcpListener>>, ServeError> {
+    let mut by_core: Vec<Vec<TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
+    for address in addresses {
+        let failed = |source| ServeError::Listen {
+            address: *address,
+            source,
+        };
+        // SO_REUSEPORT would let two gateways of one user share a port unnoticed:
+        // a socket without it finds out whether the port is free.
+        bind(*address, false).map_err(failed)?;
+        let mut bound = *address;
+        for listeners in &mut by_core {
+            let socket = bind(bound, true).map_err(failed)?;
+            socket.listen(BACKLOG).map_err(failed)?;
+            let listener = TcpListener::from(socket);
+            bound = listener.local_addr().map_err(failed)?;
+            listeners.push(listener);
+        }
+    }
+    Ok(by_core)
+}
+
+/// Options set here are inherited by every accepted socket.
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    let options = SockRef::from(&socket);
+    options.set_tcp_nodelay(true)?;
+    options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    socket.bind(&address.into())?;
+    if !reuse_port {
+        // Only listening tells a port that another listens on.
+        socket.listen(1)?;
+    }
+    Ok(socket)
 }

@@ -223,6 +223,11 @@ impl StoreClient {
         self.refused_total
     }
 
+    /// Whether [`StoreClient::poll`] would give a reply.
+    pub fn has_replies(&self) -> bool {
+        self.current.len() > 0 || !self.refused.is_empty() || !self.replies.is_empty()
+    }
+
     /// The next reply, if one is there.
     pub fn poll(&mut self) -> Option<Reply> {
         if let Some(reply) = self.current.next().or_else(|| self.refused.pop_front()) {

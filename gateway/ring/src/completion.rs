@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 
 use crate::Received;
 
@@ -116,8 +117,8 @@ pub enum Completion {
     Sent {
         /// Of the send.
         token: u64,
-        /// The chunk, whole as it was given.
-        chunk: Vec<u8>,
+        /// The ring's share of the chunk, whole as it was given.
+        chunk: Rc<Vec<u8>>,
         /// How many bytes, from the offset that was given, the socket took: maybe fewer than
         /// all, then send the rest.
         result: io::Result<usize>,

@@ -2,14 +2,35 @@
 //!
 //! Owner: the ring. Capacity: one loan for each operation in flight, so what bounds the callers'
 //! operations bounds this. Invariant: a loan is taken before its submission entry is queued and
-//! ends only when the operation's completion is reaped; until then the heap block of `bytes` stays
-//! where it is (moving a `Vec` does not move its block) and nobody reads or writes it.
+//! ends only when the operation's completion is reaped; until then the block stays where it is
+//! (moving a `Vec` or an `Rc` does not move what it points to) and nobody writes it: a chunk may be
+//! shared with its owner, and shared is read-only.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use slab::Slab;
 
 use crate::completion::Operation;
+
+/// The memory of a loan.
+#[derive(Debug)]
+pub(crate) enum Block {
+    /// Bytes to be sent, which the kernel only reads.
+    Chunk(Rc<Vec<u8>>),
+    /// A few bytes of the ring's own, which the kernel may write.
+    Own(Vec<u8>),
+}
+
+impl Block {
+    /// Where the kernel finds it. Through a chunk's address nothing may be written.
+    fn address(&mut self) -> *mut u8 {
+        match self {
+            Self::Chunk(chunk) => chunk.as_ptr().cast_mut(),
+            Self::Own(bytes) => bytes.as_mut_ptr(),
+        }
+    }
+}
 
 /// What one operation borrowed.
 #[derive(Debug)]
@@ -19,7 +40,7 @@ pub(crate) struct Loan {
     /// The caller's token.
     pub(crate) token: u64,
     /// The block the kernel reads from or writes to.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) block: Block,
     /// A descriptor that must stay open until the completion.
     pub(crate) _file: Option<OwnedFd>,
 }
@@ -35,7 +56,7 @@ impl Loans {
     pub(crate) fn take(&mut self, loan: Loan) -> (u64, *mut u8) {
         let entry = self.entries.vacant_entry();
         let key = entry.key() as u64;
-        let address = entry.insert(loan).bytes.as_mut_ptr();
+        let address = entry.insert(loan).block.address();
         (key, address)
     }
 
@@ -67,7 +88,7 @@ mod tests {
         Loan {
             operation: Operation::Send,
             token,
-            bytes: vec![7; 3],
+            block: Block::Own(vec![7; 3]),
             _file: None,
         }
     }

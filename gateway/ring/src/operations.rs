@@ -6,6 +6,7 @@
 //! return, so that the kernel has taken its own reference while the descriptor is sure to be open.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
 use io_uring::{opcode, squeue};
@@ -13,7 +14,7 @@ use io_uring::{opcode, squeue};
 use crate::Ring;
 use crate::buffers::GROUP;
 use crate::completion::{CANCEL_USER_DATA, Operation};
-use crate::loans::Loan;
+use crate::loans::{Block, Loan};
 
 /// `SOCKET_URING_OP_SIOCOUTQ` of `enum io_uring_socket_op` in linux/io_uring.h.
 pub(crate) const SOCKET_OP_OUTSTANDING: u32 = 1;
@@ -61,18 +62,19 @@ impl Ring {
         self.queue(entry);
     }
 
-    /// Sends `chunk[from..]`. The ring owns the chunk until
-    /// [`Completion::Sent`](crate::Completion::Sent) gives it back.
+    /// Sends `chunk[from..]`. The ring shares the chunk until
+    /// [`Completion::Sent`](crate::Completion::Sent) gives its share back; until then the chunk
+    /// cannot be changed, because it is shared.
     ///
     /// Two sends on one slot at the same time may be reordered: keep to one.
     ///
     /// # Panics
     /// Also if `from` lies behind the end of the chunk.
-    pub fn send(&mut self, slot: u32, chunk: Vec<u8>, from: usize, token: u64) {
+    pub fn send(&mut self, slot: u32, chunk: Rc<Vec<u8>>, from: usize, token: u64) {
         assert!(from <= chunk.len(), "a send begins inside its chunk");
         let fixed = self.fixed(slot);
         let len = (chunk.len() - from).min(SEND_LEN_MAX) as u32;
-        let (user_data, address) = self.lend(Operation::Send, token, chunk, None);
+        let (user_data, address) = self.lend(Operation::Send, token, Block::Chunk(chunk), None);
         let entry = opcode::Send::new(fixed, address.wrapping_add(from).cast_const(), len)
             .flags(libc::MSG_NOSIGNAL)
             .build()
@@ -113,6 +115,15 @@ impl Ring {
         self.queue(entry);
     }
 
+    /// Ends our direction of a socket: the peer sees the end after what was sent; what it sends is
+    /// still received.
+    pub fn shutdown_write(&mut self, slot: u32, token: u64) {
+        let entry = opcode::Shutdown::new(self.fixed(slot), libc::SHUT_WR)
+            .build()
+            .user_data(Operation::Shutdown.user_data(token));
+        self.queue(entry);
+    }
+
     /// Ends both directions of a socket: the peer sees the end after what was sent, receives and
     /// sends in flight end.
     pub fn shutdown(&mut self, slot: u32, token: u64) {
@@ -145,7 +156,7 @@ impl Ring {
     /// [`Completion::Woken`](crate::Completion::Woken). A blocking eventfd serves on every kernel;
     /// with `EFD_NONBLOCK` older ones answer `EAGAIN` instead of waiting.
     pub fn watch(&mut self, eventfd: BorrowedFd<'_>, token: u64) {
-        let (user_data, address) = self.lend(Operation::Watch, token, vec![0; 8], None);
+        let (user_data, address) = self.lend(Operation::Watch, token, Block::Own(vec![0; 8]), None);
         let entry = opcode::Read::new(Fd(eventfd.as_raw_fd()), address, 8)
             .build()
             .user_data(user_data);
@@ -158,7 +169,7 @@ impl Ring {
     pub fn adopt(&mut self, socket: OwnedFd, token: u64) {
         // The kernel reads the descriptor there and writes the slot in its place.
         let fd = socket.as_raw_fd().to_ne_bytes().to_vec();
-        let (user_data, address) = self.lend(Operation::Adopt, token, fd, Some(socket));
+        let (user_data, address) = self.lend(Operation::Adopt, token, Block::Own(fd), Some(socket));
         let entry = opcode::FilesUpdate::new(address.cast::<RawFd>().cast_const(), 1)
             .offset(FILE_INDEX_ALLOC)
             .build()
@@ -170,7 +181,7 @@ impl Ring {
         &mut self,
         operation: Operation,
         token: u64,
-        bytes: Vec<u8>,
+        block: Block,
         file: Option<OwnedFd>,
     ) -> (u64, *mut u8) {
         // The same check as for tokens that travel in the entry.
@@ -178,7 +189,7 @@ impl Ring {
         let (key, address) = self.loans.take(Loan {
             operation,
             token,
-            bytes,
+            block,
             _file: file,
         });
         (operation.user_data(key), address)

@@ -8,6 +8,7 @@ use std::io;
 use io_uring::cqueue;
 
 use crate::completion::{Operation, adopted_slot, result};
+use crate::loans::Block;
 use crate::{Completion, Ring};
 
 impl Ring {
@@ -100,19 +101,19 @@ impl Ring {
         let loan = self.loans.end(key)?;
         let token = loan.token;
         let outcome = result(res);
-        Some(match operation {
-            Operation::Send => Completion::Sent {
+        Some(match loan.block {
+            Block::Chunk(chunk) => Completion::Sent {
                 token,
-                chunk: loan.bytes,
+                chunk,
                 result: outcome.map(|sent| sent as usize),
             },
-            Operation::Watch => Completion::Woken {
+            Block::Own(_) if operation == Operation::Watch => Completion::Woken {
                 token,
                 result: outcome.map(drop),
             },
-            _ => Completion::Adopted {
+            Block::Own(bytes) => Completion::Adopted {
                 token,
-                result: outcome.and_then(|_| adopted_slot(&loan.bytes)),
+                result: outcome.and_then(|_| adopted_slot(&bytes)),
             },
         })
     }

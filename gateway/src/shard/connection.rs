@@ -59,6 +59,8 @@ pub enum Pause {
 
 /// State of one connection.
 pub struct Connection {
+    /// The peer has ended, and what it said before is still to be read.
+    pub peer_ended: Option<CloseReason>,
     /// What its first byte told.
     pub protocol: Option<Protocol>,
     /// Where it stands.
@@ -102,6 +104,7 @@ impl Connection {
     /// A connection that was accepted or arrived now.
     pub fn new(now_ms: u64) -> Connection {
         Connection {
+            peer_ended: None,
             protocol: None,
             phase: Phase::Open,
             pause: Pause::No,

@@ -199,6 +199,7 @@ impl Shard {
         user.next_sequence = user.head;
         connection.user = user_key;
         self.metrics.logins += 1;
+        self.sessions += 1;
         if connection.is_framed() {
             connection.phase = Phase::Welcoming;
             user.requests += 1;
@@ -301,6 +302,7 @@ impl Shard {
             return;
         };
         user.session = Key::NONE;
+        self.sessions -= 1;
         user.flow = Flow::Live;
         user.last_seen_ms = unix_ms;
         let waiting = std::mem::replace(&mut user.waiting, Key::NONE);
@@ -340,7 +342,9 @@ impl Shard {
         }
         let waited = std::mem::replace(&mut connection.phase, Phase::Closing(reason));
         connection.pause = Pause::No;
+        let is_peer_gone = matches!(reason, CloseReason::PeerReset | CloseReason::Unreachable);
         let is_framed = connection.is_framed()
+            && !is_peer_gone
             && (connection.preface_read || reason == CloseReason::UnsupportedVersion);
         if is_framed {
             let retry_after_ms = if draining { RETRY_AFTER_DRAIN_MS } else { 0 };
@@ -390,6 +394,30 @@ impl Shard {
         self.metrics.count_close(reason);
         if let Some(outbox) = connection.outbox.take() {
             self.pool.put_outbox(outbox);
+        }
+    }
+
+    /// The peer has finished sending, or is gone. What it said before is read
+    /// first; then the connection is closed.
+    pub fn peer_ended(&mut self, id: Key, reason: CloseReason) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        match connection.phase {
+            // The end comes again where the socket moves to.
+            Phase::Closing(_) | Phase::HandingOver { .. } => {}
+            _ if connection.is_read() || matches!(connection.phase, Phase::Open) => {
+                self.close(id, reason);
+            }
+            _ => connection.peer_ended = Some(reason),
+        }
+    }
+
+    /// The core a connection moves to, if it does.
+    pub fn moving_to(&self, id: Key) -> Option<u16> {
+        match self.connections.get(id)?.phase {
+            Phase::HandingOver { core, .. } => Some(core),
+            _ => None,
         }
     }
 

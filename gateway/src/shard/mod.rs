@@ -120,6 +120,7 @@ pub struct Shard {
     scratch: Vec<u8>,
     dirty: Vec<Key>,
     effects: Effects,
+    sessions: u64,
     partial_bytes: u64,
     store_pending_bytes: u64,
     draining: bool,
@@ -151,6 +152,7 @@ impl Shard {
             scratch: Vec::new(),
             dirty: Vec::new(),
             effects: Effects::default(),
+            sessions: 0,
             partial_bytes: 0,
             store_pending_bytes: 0,
             draining: false,
@@ -256,19 +258,10 @@ impl Shard {
     /// Bytes held for connections and for the store, as the limits count them.
     pub fn measure(&mut self) {
         self.metrics.connections = self.connections.len() as u64;
-        self.metrics.sessions = self
-            .users
-            .iter()
-            .filter(|(_, user)| user.is_online())
-            .count() as u64;
+        self.metrics.sessions = self.sessions;
         self.metrics.partial_bytes = self.partial_bytes;
         self.metrics.store_pending_bytes = self.store_pending_bytes;
-        self.metrics.outbox_bytes = self
-            .connections
-            .iter()
-            .filter_map(|(_, connection)| connection.outbox.as_ref())
-            .map(|outbox| outbox.retained_bytes())
-            .sum();
+        self.metrics.outbox_bytes = self.pool.lent_bytes();
     }
 
     /// Stops taking sends and logins, and closes every connection: what its

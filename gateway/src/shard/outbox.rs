@@ -116,10 +116,22 @@ pub struct Pool {
     // Boxed because connections hold a pointer: most are idle and have none.
     #[allow(clippy::vec_box)]
     outboxes: Vec<Box<Outbox>>,
+    lent_bytes: u64,
 }
 
 impl Pool {
+    /// Memory of all chunks in outboxes.
+    pub fn lent_bytes(&self) -> u64 {
+        self.lent_bytes
+    }
+
     fn chunk(&mut self, wanted: usize, class: usize) -> Rc<Vec<u8>> {
+        let chunk = self.pooled_chunk(wanted, class);
+        self.lent_bytes += chunk.capacity() as u64;
+        chunk
+    }
+
+    fn pooled_chunk(&mut self, wanted: usize, class: usize) -> Rc<Vec<u8>> {
         for size_class in class..CHUNK_BYTES.len() {
             if wanted <= CHUNK_BYTES[size_class] {
                 return self.chunks[size_class]
@@ -131,6 +143,7 @@ impl Pool {
     }
 
     fn put_chunk(&mut self, mut chunk: Rc<Vec<u8>>) {
+        self.lent_bytes -= chunk.capacity() as u64;
         let Some(bytes) = Rc::get_mut(&mut chunk) else {
             // Still out at the ring (the connection ended): freed there.
             return;

@@ -149,7 +149,10 @@ impl Shard {
             && connection.is_read()
         {
             let Some(segment) = connection.held.pop_front() else {
-                self.effects.connections.push(Effect::Resume(id));
+                match connection.peer_ended {
+                    Some(reason) => self.close(id, reason),
+                    None => self.effects.connections.push(Effect::Resume(id)),
+                }
                 return;
             };
             self.partial_bytes -= segment.len() as u64;

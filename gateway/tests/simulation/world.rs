@@ -330,9 +330,9 @@ impl World {
         for shard in &mut self.shards {
             shard.measure();
             let connections = shard.metrics.connections;
-            // One page and what was held may come on top of a full outbox, and
-            // each message brings its frame.
-            let per_connection = 4 * (self.limits.outbox_bytes_max + largest) + 4_096;
+            // One page and what was held may come on top of a full outbox, each
+            // message brings its frame, and the last chunk may be nearly empty.
+            let per_connection = 4 * (self.limits.outbox_bytes_max + largest) + (36 << 10);
             assert!(
                 shard.metrics.outbox_bytes <= connections * per_connection,
                 "{} bytes in {} outboxes",

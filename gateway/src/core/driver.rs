@@ -1,0 +1,532 @@
+//! The loop of a core: take what the rings, the lanes and the store have, give it
+//! to the shard, do what the shard asks, send once for each connection that has
+//! something, and sleep only when nothing is left to do.
+//!
+//! Owner: the core's thread. One turn handles a bounded number of completions of
+//! each ring, of batches of each lane, of replies of the store, so that none of
+//! them starves the others.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use iris_protocol::CloseReason;
+use iris_ring::{Completion, RingError};
+use iris_storage::StoreClient;
+
+use super::Shared;
+use super::lanes::Lanes;
+use super::segments::Segments;
+use super::sockets::{Fate, Receive, Sockets};
+use crate::metrics::Published;
+use crate::shard::{Effect, Key, Now, Shard};
+
+/// Completions taken from one ring in a turn.
+const COMPLETIONS_PER_TURN: usize = 1024;
+/// Replies taken from the store in a turn.
+const REPLIES_PER_TURN: usize = 4096;
+/// Longest sleep of a core.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// How often a core shows its counts.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+/// What a core is made from.
+pub struct CoreOptions {
+    /// Number of the core, from 0.
+    pub index: usize,
+    /// What all cores know of each other.
+    pub shared: Arc<Shared>,
+    /// Makes the state of its users, on its own thread.
+    pub shard: Box<dyn FnOnce() -> Shard + Send>,
+    /// Where its connections come in; every core has listeners of its own.
+    pub listeners: Vec<std::net::TcpListener>,
+    /// Direct descriptors of one ring.
+    pub slots: u32,
+    /// Its ends of the lanes.
+    pub lanes: Lanes,
+    /// Its handle on the store.
+    pub store: StoreClient,
+    /// Where its counts are shown.
+    pub published: Arc<Published>,
+    /// How long a drain waits for peers to end their side.
+    pub drain_timeout: Duration,
+}
+
+/// A running core.
+pub struct Core {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) shard: Shard,
+    pub(super) segments: Segments,
+    pub(super) sockets: Sockets,
+    pub(super) lanes: Lanes,
+    store: StoreClient,
+    published: Arc<Published>,
+    /// Fires when a ring has completions.
+    notify: rustix::fd::OwnedFd,
+    /// Closing sockets by the moment, on the core's clock, when patience ends.
+    pub(super) lingering: VecDeque<(u64, Key)>,
+    /// Hand-overs under way, by the ring of the target that is tried.
+    pub(super) moves: HashMap<Key, usize, ahash::RandomState>,
+    pub(super) now_ms: u64,
+    started: Instant,
+    published_at: Instant,
+    drain_timeout: Duration,
+    draining_until_ms: Option<u64>,
+    told_drained: bool,
+    /// Something was counted since the counts were last shown.
+    unpublished: bool,
+}
+
+impl Core {
+    /// Opens the first ring and begins to accept. On the thread that will run it.
+    ///
+    /// # Errors
+    /// If the kernel refuses the ring.
+    pub fn new(options: CoreOptions) -> Result<Core, RingError> {
+        let notify = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)
+            .map_err(|error| RingError::Setup(error.into()))?;
+        let mut core = Core {
+            index: options.index,
+            shared: options.shared,
+            shard: (options.shard)(),
+            segments: Segments::new(options.listeners, options.slots),
+            sockets: Sockets::default(),
+            lanes: options.lanes,
+            store: options.store,
+            published: options.published,
+            notify,
+            lingering: VecDeque::new(),
+            moves: HashMap::default(),
+            now_ms: 0,
+            started: Instant::now(),
+            published_at: Instant::now(),
+            drain_timeout: options.drain_timeout,
+            draining_until_ms: None,
+            told_drained: false,
+            unpublished: true,
+        };
+        core.open_segment()?;
+        let wake = core.shared.wakes[core.index].eventfd();
+        core.segments.all[0].ring.watch(wake, 0);
+        core.segments.steer_accept();
+        core.set_clock();
+        Ok(core)
+    }
+
+    /// The eventfd that fires when a ring has completions.
+    pub(super) fn notify_fd(&self) -> io::Result<rustix::fd::OwnedFd> {
+        self.notify.try_clone()
+    }
+
+    fn open_segment(&mut self) -> Result<(), RingError> {
+        let fd = self.segments.open(self.notify.as_fd())?;
+        self.shared.publish_ring(self.index, fd);
+        Ok(())
+    }
+
+    fn set_clock(&mut self) {
+        self.now_ms = self.started.elapsed().as_millis() as u64;
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        self.shard.set_now(Now {
+            core_ms: self.now_ms,
+            unix_ms: unix.as_millis() as u64,
+        });
+    }
+
+    /// One turn; says whether there was anything to do.
+    ///
+    /// # Errors
+    /// If a ring fails for good.
+    pub(super) fn turn(&mut self) -> io::Result<bool> {
+        let began = Instant::now();
+        self.set_clock();
+        self.segments.submit()?;
+        let mut busy = false;
+        for segment in 0..self.segments.all.len() {
+            for _ in 0..COMPLETIONS_PER_TURN {
+                let Some(completion) = self.segments.all[segment].ring.next() else {
+                    break;
+                };
+                busy = true;
+                self.completed(segment, completion);
+            }
+        }
+        busy |= self.lanes.receive(&mut self.shard);
+        for _ in 0..REPLIES_PER_TURN {
+            let Some(reply) = self.store.poll() else {
+                break;
+            };
+            busy = true;
+            self.shard.stored(reply);
+        }
+        if self
+            .shard
+            .next_tick_ms()
+            .is_some_and(|due_ms| due_ms <= self.now_ms)
+        {
+            busy = true;
+            self.shard.tick();
+        }
+        busy |= self.end_patience();
+        self.perform();
+        self.send_lanes();
+        self.flush();
+        if self.segments.is_crowded() {
+            self.grow();
+        }
+        self.segments.steer_accept();
+        if busy {
+            self.unpublished = true;
+            self.shard.metrics.turns += 1;
+            self.shard.metrics.turn_time.record(began.elapsed());
+        }
+        if self.unpublished && self.published_at.elapsed() >= PUBLISH_EVERY {
+            self.publish();
+        }
+        Ok(busy)
+    }
+
+    /// Waits in the ring, if there is only one, for as long as the time-out says.
+    pub(super) fn wait_in_ring(&mut self, timeout: Duration) -> io::Result<()> {
+        let wake = &self.shared.wakes[self.index];
+        wake.doze();
+        if !self.has_work() {
+            self.segments.all[0].ring.submit_and_wait(timeout)?;
+        }
+        self.shared.wakes[self.index].rise();
+        Ok(())
+    }
+
+    /// Prepares to sleep outside the ring; `false` if there is work after all.
+    pub(super) fn doze(&mut self) -> io::Result<bool> {
+        self.segments.submit()?;
+        self.segments.notify_enabled(true);
+        self.shared.wakes[self.index].doze();
+        let idle = self.segments.is_idle() && !self.has_work();
+        if idle {
+            self.shard.metrics.parks += 1;
+        } else {
+            self.rise();
+        }
+        Ok(idle)
+    }
+
+    /// Awake again.
+    pub(super) fn rise(&mut self) {
+        self.shared.wakes[self.index].rise();
+        self.segments.notify_enabled(false);
+    }
+
+    /// How long it may sleep.
+    pub(super) fn sleep_max(&self) -> Duration {
+        let tick_ms = self.shard.next_tick_ms().unwrap_or(u64::MAX);
+        let patience_ms = self
+            .lingering
+            .front()
+            .map_or(u64::MAX, |(until_ms, _)| *until_ms);
+        let until_ms = tick_ms.min(patience_ms);
+        let idle_max = if self.unpublished {
+            PUBLISH_EVERY
+        } else {
+            SLEEP_MAX
+        };
+        Duration::from_millis(until_ms.saturating_sub(self.now_ms).max(1)).min(idle_max)
+    }
+
+    pub(super) fn has_one_ring(&self) -> bool {
+        self.segments.all.len() == 1
+    }
+
+    /// Whether something waits that no ring tells of.
+    fn has_work(&self) -> bool {
+        self.lanes.has_incoming()
+            || self.store.has_replies()
+            || (self.shared.is_draining() && self.draining_until_ms.is_none())
+            || (self.told_drained && self.shared.all_drained())
+    }
+
+    fn completed(&mut self, segment: usize, completion: Completion) {
+        match completion {
+            Completion::Accepted { token, slot, more } => {
+                self.accepted(segment, slot);
+                if !more {
+                    self.segments.accept_ended(segment, token);
+                }
+            }
+            Completion::AcceptEnded { token, error } => {
+                tracing::debug!(core = self.index, %error, "accept ended");
+                self.segments.accept_ended(segment, token);
+            }
+            Completion::Received {
+                token,
+                buffer,
+                more,
+            } => {
+                let key = Key::from_token(token);
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    if !more {
+                        socket.receive = Receive::Idle;
+                    }
+                    let ring = &self.segments.all[segment].ring;
+                    self.shard.received(key, ring.bytes(&buffer));
+                }
+                self.segments.all[segment].ring.recycle(buffer);
+                self.perform();
+                self.proceed(key);
+            }
+            Completion::ReceiveEnded { token, result } => {
+                self.receive_ended(Key::from_token(token), result);
+            }
+            Completion::Sent {
+                token,
+                chunk,
+                result,
+            } => {
+                drop(chunk);
+                self.sent(Key::from_token(token), result);
+            }
+            Completion::Outstanding { token, result } => {
+                self.answered(Key::from_token(token), result);
+            }
+            Completion::HandedOver { token, result } => {
+                self.handed_over(Key::from_token(token), result);
+            }
+            Completion::Woken { .. } => {
+                let wake = self.shared.wakes[self.index].eventfd();
+                self.segments.all[0].ring.watch(wake, 0);
+            }
+            Completion::Closed { .. }
+            | Completion::ShutDown { .. }
+            | Completion::Adopted { .. } => {}
+        }
+    }
+
+    fn accepted(&mut self, segment: usize, slot: u32) {
+        if !self.shared.admit_connection() {
+            self.shard.metrics.accepted += 1;
+            self.shard.metrics.count_close(CloseReason::ServerFull);
+            self.segments.all[segment].ring.close(slot, 0);
+            return;
+        }
+        self.segments.all[segment].used += 1;
+        let key = self.shard.accepted();
+        self.sockets.insert(key, segment as u16, slot);
+        self.proceed(key);
+    }
+
+    fn receive_ended(&mut self, key: Key, result: io::Result<()>) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        socket.receive = Receive::Idle;
+        let reason = match result {
+            Ok(()) => CloseReason::PeerClosed,
+            Err(error) => match error.kind() {
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                    CloseReason::PeerReset
+                }
+                io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => {
+                    CloseReason::Unreachable
+                }
+                _ => match error
+                    .raw_os_error()
+                    .map(rustix::io::Errno::from_raw_os_error)
+                {
+                    Some(rustix::io::Errno::NOBUFS) => {
+                        self.shard.metrics.recv_no_buffer += 1;
+                        self.proceed(key);
+                        return;
+                    }
+                    Some(rustix::io::Errno::CANCELED) => {
+                        self.proceed(key);
+                        return;
+                    }
+                    _ => CloseReason::PeerReset,
+                },
+            },
+        };
+        socket.receive = Receive::Over;
+        socket.broken |= reason != CloseReason::PeerClosed;
+        self.peer_ended(key, reason);
+    }
+
+    fn sent(&mut self, key: Key, result: io::Result<usize>) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        socket.sending = false;
+        match result {
+            Ok(len) => self.shard.sent(key, len),
+            // The receive tells why; until then nothing more is sent.
+            Err(_) => {
+                socket.broken = true;
+                self.shard.sent(key, 0);
+            }
+        }
+        self.perform();
+        self.proceed(key);
+    }
+
+    /// Does what the shard asks for, until it asks for nothing more.
+    pub(super) fn perform(&mut self) {
+        while !self.shard.effects().connections.is_empty() || !self.shard.effects().store.is_empty()
+        {
+            let effects = std::mem::take(self.shard.effects());
+            for request in effects.store {
+                self.store.submit(request);
+            }
+            for effect in effects.connections {
+                self.perform_one(effect);
+            }
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Adopt {
+                connection,
+                segment,
+                slot,
+            } => {
+                self.segments.all[usize::from(segment)].used += 1;
+                self.sockets.insert(connection, segment, slot);
+            }
+            Effect::AtHome(key) => {
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.at_home = true;
+                }
+                self.proceed(key);
+            }
+            Effect::HandOver { connection, core } => {
+                if let Some(socket) = self.sockets.get_mut(connection) {
+                    socket.fate = Fate::Moves(core);
+                }
+                self.proceed(connection);
+            }
+            Effect::Probe(key) => {
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.probing = true;
+                    let (segment, slot) = (usize::from(socket.segment), socket.slot);
+                    self.segments.all[segment]
+                        .ring
+                        .outstanding(slot, key.token());
+                }
+            }
+            Effect::Pause(key) | Effect::Resume(key) => {
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.paused = matches!(effect, Effect::Pause(_));
+                }
+                self.proceed(key);
+            }
+            Effect::Close(key) => self.begin_close(key),
+        }
+    }
+
+    /// Arms or ends the receive of a socket as its state wants it, and takes it
+    /// further on its way out.
+    pub(super) fn proceed(&mut self, key: Key) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        let ring = &mut self.segments.all[usize::from(socket.segment)].ring;
+        let wants = match socket.fate {
+            Fate::Stays => !socket.paused,
+            // What the peer still acknowledges counts.
+            Fate::Flushes(_) | Fate::Lingers(_) => true,
+            Fate::Moves(_) | Fate::Moving | Fate::Asks(_) => false,
+        };
+        match socket.receive {
+            Receive::Idle if wants => {
+                socket.receive = Receive::Armed;
+                if socket.at_home {
+                    ring.recv_multishot(socket.slot, key.token());
+                } else {
+                    ring.recv(socket.slot, key.token());
+                }
+            }
+            Receive::Armed if !wants => {
+                socket.receive = Receive::Ending;
+                ring.cancel(iris_ring::Operation::Receive, key.token());
+            }
+            _ => {}
+        }
+        match socket.fate {
+            Fate::Stays => {}
+            Fate::Moves(_) | Fate::Moving => self.proceed_move(key),
+            Fate::Flushes(_) | Fate::Lingers(_) | Fate::Asks(_) => self.proceed_close(key),
+        }
+    }
+
+    fn send_lanes(&mut self) {
+        let wakes = &self.shared.wakes;
+        self.lanes.send(&mut self.shard, |to| wakes[to].ring());
+        self.perform();
+    }
+
+    /// One send for each connection that has something and none under way.
+    fn flush(&mut self) {
+        while let Some(key) = self.shard.next_dirty() {
+            let Some(socket) = self.sockets.get_mut(key) else {
+                continue;
+            };
+            if socket.sending || socket.broken {
+                continue;
+            }
+            if let Some((chunk, from)) = self.shard.next_chunk(key) {
+                socket.sending = true;
+                let ring = &mut self.segments.all[usize::from(socket.segment)].ring;
+                ring.send(socket.slot, chunk, from, key.token());
+            }
+        }
+        self.perform();
+    }
+
+    /// The tables are nearly full: one more ring, while the process may have more
+    /// connections.
+    fn grow(&mut self) {
+        if let Err(error) = self.open_segment() {
+            tracing::error!(core = self.index, %error, "no further ring: connections will be refused");
+            self.segments.stop_accepting();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.unpublished = false;
+        self.published_at = Instant::now();
+        self.shard.measure();
+        self.published.publish(self.index, &self.shard.metrics);
+    }
+
+    /// Sees a drain through; `true` when this core may end.
+    pub(super) fn drained(&mut self) -> bool {
+        if !self.shared.is_draining() {
+            return false;
+        }
+        let Some(until_ms) = self.draining_until_ms else {
+            self.draining_until_ms = Some(self.now_ms + self.drain_timeout.as_millis() as u64);
+            self.segments.stop_accepting();
+            self.shard.drain();
+            self.perform();
+            return false;
+        };
+        if self.now_ms > until_ms {
+            self.lose_patience();
+        }
+        let lanes_sent = (0..self.shared.wakes.len()).all(|to| !self.shard.has_batch(to as u16));
+        if self.shard.connections_len() == 0 && lanes_sent && !self.told_drained {
+            self.told_drained = true;
+            self.shared.core_is_drained();
+        }
+        self.told_drained
+            && self.shared.all_drained()
+            && lanes_sent
+            && self.shard.is_quiet()
+            && !self.lanes.has_incoming()
+            && !self.store.has_replies()
+    }
+}

@@ -1,0 +1,138 @@
+//! The end of a socket, whoever begins it: flush, shut, listen a little longer,
+//! ask the kernel what the peer has, tell the shard, close the slot.
+//!
+//! Owner: the core's thread. Closing with unread input makes the kernel reset the
+//! connection, which can destroy a close frame that is still on its way; so the
+//! peer gets [`LINGER_MS`] to end its side first.
+
+use std::io;
+
+use iris_protocol::CloseReason;
+
+use super::driver::Core;
+use super::sockets::{Fate, Receive};
+use crate::shard::Key;
+
+/// How long a closing connection may take to flush and to end its side.
+const LINGER_MS: u64 = 1_000;
+
+impl Core {
+    /// The shard closes a connection.
+    pub(super) fn begin_close(&mut self, key: Key) {
+        let reason = self
+            .shard
+            .closing_reason(key)
+            .unwrap_or(CloseReason::Internal);
+        if let Some(socket) = self.sockets.get_mut(key)
+            && matches!(socket.fate, Fate::Stays | Fate::Moves(_))
+        {
+            socket.fate = Fate::Flushes(reason);
+            self.lingering.push_back((self.now_ms + LINGER_MS, key));
+            self.proceed(key);
+        }
+    }
+
+    /// The peer has finished sending, or is gone: the shard closes the connection
+    /// once it has read what was received before.
+    pub(super) fn peer_ended(&mut self, key: Key, reason: CloseReason) {
+        self.shard.peer_ended(key, reason);
+        self.perform();
+        self.proceed(key);
+    }
+
+    /// Takes a closing socket one step further, if it is time.
+    pub(super) fn proceed_close(&mut self, key: Key) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        let ring = &mut self.segments.all[usize::from(socket.segment)].ring;
+        match socket.fate {
+            Fate::Flushes(reason) => {
+                let flushed = socket.broken || self.shard.is_flushed(key);
+                if socket.sending || !flushed {
+                    return;
+                }
+                if !socket.broken {
+                    socket.shut = true;
+                    ring.shutdown_write(socket.slot, key.token());
+                }
+                socket.fate = Fate::Lingers(reason);
+                self.proceed(key);
+            }
+            Fate::Lingers(reason) => {
+                if socket.receive != Receive::Over || socket.probing {
+                    return;
+                }
+                socket.fate = Fate::Asks(reason);
+                ring.outstanding(socket.slot, key.token());
+            }
+            _ => {}
+        }
+    }
+
+    /// The kernel said how many bytes the peer has not acknowledged.
+    pub(super) fn answered(&mut self, key: Key, result: io::Result<u32>) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        // Our end of the stream counts as a byte until it is acknowledged.
+        let shut = u32::from(socket.shut);
+        let outstanding = result.ok().map(|bytes| bytes.saturating_sub(shut));
+        if let Fate::Asks(reason) = socket.fate {
+            self.shard.ended(key, reason, outstanding);
+            self.release(key);
+            self.shared.release_connection();
+            self.perform();
+            return;
+        }
+        socket.probing = false;
+        self.shard.probed(key, outstanding);
+        self.perform();
+        self.proceed(key);
+    }
+
+    /// Gives a slot back.
+    pub(super) fn release(&mut self, key: Key) {
+        if let Some(socket) = self.sockets.remove(key) {
+            let segment = &mut self.segments.all[usize::from(socket.segment)];
+            segment.used -= 1;
+            segment.ring.close(socket.slot, key.token());
+        }
+    }
+
+    /// Ends the wait for peers that do not end their side; says whether there were any.
+    pub(super) fn end_patience(&mut self) -> bool {
+        let mut any = false;
+        while let Some((until_ms, key)) = self.lingering.front().copied() {
+            if until_ms > self.now_ms {
+                break;
+            }
+            self.lingering.pop_front();
+            any |= self.cut(key);
+        }
+        any
+    }
+
+    /// The drain takes too long: no closing connection is waited for any more.
+    pub(super) fn lose_patience(&mut self) {
+        for (_, key) in std::mem::take(&mut self.lingering) {
+            self.cut(key);
+        }
+    }
+
+    /// Shuts a closing socket both ways, which ends what is in flight on it.
+    fn cut(&mut self, key: Key) -> bool {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return false;
+        };
+        if !matches!(socket.fate, Fate::Flushes(_) | Fate::Lingers(_)) {
+            return false;
+        }
+        socket.broken = true;
+        self.segments.all[usize::from(socket.segment)]
+            .ring
+            .shutdown(socket.slot, key.token());
+        self.proceed(key);
+        true
+    }
+}

@@ -1,0 +1,118 @@
+//! The executor of a core: the only file that knows glommio, so that another
+//! could take its place.
+//!
+//! Owner: the core's thread, pinned to its cpu. The core's loop is one task; the
+//! executor is asked to sleep when the loop has nothing to do, and looked after
+//! whenever it wants the thread for itself.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use futures_lite::future;
+use glommio::timer::sleep;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use iris_ring::Bell;
+
+use super::Shared;
+use super::driver::{Core, CoreOptions};
+
+/// How long a core waits inside its ring before it parks the executor, which
+/// costs tens of microseconds: long enough that traffic of a thousand messages a
+/// second never parks, short enough that an idle core is idle.
+const WAIT_IN_RING: Duration = Duration::from_micros(500);
+/// How often the executor may take the thread from a busy core's loop.
+const PREEMPT_EVERY: Duration = Duration::from_millis(10);
+
+/// A core's thread.
+pub struct CoreHandle(ExecutorJoinHandle<io::Result<()>>);
+
+impl CoreHandle {
+    /// Waits for the core to end.
+    ///
+    /// # Errors
+    /// Why it ended, if not by a drain: its ring failed, or it panicked.
+    pub fn join(self) -> io::Result<()> {
+        self.0
+            .join()
+            .map_err(|error| io::Error::other(error.to_string()))
+            .and_then(|ended| ended)
+    }
+}
+
+/// Starts a core on a thread of its own, pinned to `cpu`; `ready` is told how the
+/// start went.
+///
+/// # Errors
+/// If the executor cannot be made.
+pub fn start(
+    cpu: usize,
+    options: CoreOptions,
+    ready: Sender<(usize, Result<(), String>)>,
+) -> io::Result<CoreHandle> {
+    let name = format!("iris-core-{}", options.index);
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(&name)
+        // Files go through the store's threads: no memory for direct I/O is pinned.
+        .io_memory(0)
+        .preempt_timer(PREEMPT_EVERY)
+        .spawn(move || async move {
+            let _guard = EndOfCore(Arc::clone(&options.shared));
+            let index = options.index;
+            let core = Core::new(options).map_err(|error| error.to_string());
+            match core {
+                Ok(core) => {
+                    let _ = ready.send((index, Ok(())));
+                    run(core).await
+                }
+                Err(error) => {
+                    let _ = ready.send((index, Err(error.clone())));
+                    Err(io::Error::other(error))
+                }
+            }
+        })
+        .map(CoreHandle)
+        .map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// However a core ends, the others are told: they drain rather than wait for it.
+struct EndOfCore(Arc<Shared>);
+
+impl Drop for EndOfCore {
+    fn drop(&mut self) {
+        self.0.drain();
+        if std::thread::panicking() {
+            self.0.core_is_drained();
+        }
+    }
+}
+
+async fn run(mut core: Core) -> io::Result<()> {
+    let bell = Bell::new(core.notify_fd()?);
+    loop {
+        let busy = core.turn()?;
+        if core.drained() {
+            return Ok(());
+        }
+        if busy {
+            glommio::yield_if_needed().await;
+            continue;
+        }
+        if core.has_one_ring() {
+            core.wait_in_ring(WAIT_IN_RING.min(core.sleep_max()))?;
+            if core.turn()? {
+                continue;
+            }
+        }
+        if core.doze()? {
+            let timeout = core.sleep_max();
+            let rung = async {
+                // A bell that fails is noticed by the ring's next system call.
+                let _ = bell.wait().await;
+            };
+            future::or(rung, sleep(timeout)).await;
+            core.rise();
+        }
+    }
+}

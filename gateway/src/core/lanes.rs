@@ -1,0 +1,112 @@
+//! Lanes: batches of envelopes from one core to another, and the emptied batches
+//! on their way back.
+//!
+//! Each ordered pair of cores has a ring of [`LANE_BATCHES`] batches and one for
+//! the return, single producer and single consumer, lock-free (rtrb). A lane that
+//! is full keeps the next batch growing at its producer's shard, which stops
+//! reading the connections that need that lane: nothing is dropped.
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::shard::Shard;
+
+/// Batches in a lane: enough that a core may be one turn late, few enough that
+/// pressure reaches the senders soon.
+const LANE_BATCHES: usize = 32;
+/// Batches taken from one lane in a turn, so that no neighbour starves the sockets.
+const TAKEN_PER_TURN: usize = 8;
+/// A batch that grew beyond this is not kept for reuse.
+const KEPT_BATCH_BYTES: usize = 1 << 20;
+
+struct Outgoing {
+    batches: Producer<Vec<u8>>,
+    emptied: Consumer<Vec<u8>>,
+}
+
+struct Incoming {
+    batches: Consumer<Vec<u8>>,
+    emptied: Producer<Vec<u8>>,
+}
+
+/// The ends of all lanes that one core holds; none to itself.
+pub struct Lanes {
+    outgoing: Vec<Option<Outgoing>>,
+    incoming: Vec<Option<Incoming>>,
+}
+
+/// The lanes between so many cores, by core.
+pub fn mesh(cores: usize) -> Vec<Lanes> {
+    let mut lanes: Vec<Lanes> = (0..cores)
+        .map(|_| Lanes {
+            outgoing: (0..cores).map(|_| None).collect(),
+            incoming: (0..cores).map(|_| None).collect(),
+        })
+        .collect();
+    for from in 0..cores {
+        for to in (0..cores).filter(|to| *to != from) {
+            let (batches_in, batches_out) = RingBuffer::new(LANE_BATCHES);
+            let (emptied_in, emptied_out) = RingBuffer::new(LANE_BATCHES);
+            lanes[from].outgoing[to] = Some(Outgoing {
+                batches: batches_in,
+                emptied: emptied_out,
+            });
+            lanes[to].incoming[from] = Some(Incoming {
+                batches: batches_out,
+                emptied: emptied_in,
+            });
+        }
+    }
+    lanes
+}
+
+impl Lanes {
+    /// Sends the batches that the shard has filled; calls `sent_to` for each core
+    /// that got one.
+    pub(super) fn send(&mut self, shard: &mut Shard, mut sent_to: impl FnMut(usize)) {
+        for (to, lane) in self.outgoing.iter_mut().enumerate() {
+            let Some(lane) = lane else {
+                continue;
+            };
+            if !shard.has_batch(to as u16) || lane.batches.is_full() {
+                continue;
+            }
+            let empty = lane.emptied.pop().unwrap_or_default();
+            if let Ok(batch) = shard.take_batch(to as u16, empty) {
+                // There was room, and nobody else produces here.
+                let _ = lane.batches.push(batch);
+                sent_to(to);
+            }
+        }
+    }
+
+    /// Gives the shard what other cores have sent; says whether there was any.
+    pub(super) fn receive(&mut self, shard: &mut Shard) -> bool {
+        let mut any = false;
+        for (from, lane) in self.incoming.iter_mut().enumerate() {
+            let Some(lane) = lane else {
+                continue;
+            };
+            for _ in 0..TAKEN_PER_TURN {
+                let Ok(mut batch) = lane.batches.pop() else {
+                    break;
+                };
+                any = true;
+                shard.lane_received(from as u16, &batch);
+                batch.clear();
+                if batch.capacity() <= KEPT_BATCH_BYTES {
+                    // No room to return it: it is freed, and another made when needed.
+                    let _ = lane.emptied.push(batch);
+                }
+            }
+        }
+        any
+    }
+
+    /// Whether another core has sent something that was not taken yet.
+    pub(super) fn has_incoming(&self) -> bool {
+        self.incoming
+            .iter()
+            .flatten()
+            .any(|lane| !lane.batches.is_empty())
+    }
+}

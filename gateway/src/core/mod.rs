@@ -1,0 +1,110 @@
+//! One core: an executor pinned to a cpu, its net rings, its shard, its lanes.
+//!
+//! The files in the order of a message: `driver` turns the loop, `segments` owns
+//! the rings that hand over bytes, `sockets` knows each connection's socket,
+//! `handover` moves one to another core, `endings` closes one, `lanes` carries
+//! batches to other cores, `wake` rouses a core that sleeps, `executor` is the
+//! only file that knows glommio.
+//!
+//! Owner of everything here: the thread of its core, but for [`Shared`], which
+//! all cores read.
+
+mod driver;
+mod endings;
+mod executor;
+mod handover;
+mod lanes;
+mod segments;
+mod sockets;
+mod wake;
+
+use std::os::fd::RawFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+pub use driver::{Core, CoreOptions};
+pub use executor::{CoreHandle, start};
+pub use lanes::{Lanes, mesh};
+pub use wake::Wake;
+
+/// What all cores of a process know of each other.
+pub struct Shared {
+    /// How to rouse each core.
+    pub wakes: Vec<Wake>,
+    /// The net rings of each core, for moving sockets there. Taken once for each
+    /// ring opened and once for each move that missed, never for a message.
+    rings: Vec<Mutex<Vec<RawFd>>>,
+    /// Connections of the process.
+    connections: AtomicUsize,
+    /// Most connections of the process.
+    connections_max: usize,
+    /// A drain was asked for.
+    draining: AtomicBool,
+    /// Cores that have no connection left while draining.
+    drained: AtomicU32,
+}
+
+impl Shared {
+    /// For a process of so many cores and at most so many connections.
+    ///
+    /// # Errors
+    /// If the kernel gives no eventfd.
+    pub fn new(cores: usize, connections_max: usize) -> std::io::Result<Shared> {
+        Ok(Shared {
+            wakes: (0..cores).map(|_| Wake::new()).collect::<Result<_, _>>()?,
+            rings: (0..cores).map(|_| Mutex::default()).collect(),
+            connections: AtomicUsize::new(0),
+            connections_max,
+            draining: AtomicBool::new(false),
+            drained: AtomicU32::new(0),
+        })
+    }
+
+    /// Asks every core to drain.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.wakes.iter().for_each(Wake::ring);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Notes that one more core has nothing left to give to others.
+    pub(crate) fn core_is_drained(&self) {
+        self.drained.fetch_add(1, Ordering::AcqRel);
+        self.wakes.iter().for_each(Wake::ring);
+    }
+
+    fn all_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire) as usize >= self.wakes.len()
+    }
+
+    /// Takes a place for one more connection, if there is one.
+    fn admit_connection(&self) -> bool {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        if before >= self.connections_max {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    fn release_connection(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn publish_ring(&self, core: usize, fd: RawFd) {
+        self.rings[core]
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(fd);
+    }
+
+    fn rings_of(&self, core: usize) -> Vec<RawFd> {
+        self.rings[core]
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+}

@@ -1,0 +1,98 @@
+//! What the driver knows of each connection's socket: where it lives and which
+//! operations are under way. A dozen bytes each; everything else about a
+//! connection is the shard's.
+//!
+//! Owner: the core's thread. Indexed like the shard's connections; an entry whose
+//! generation is another connection's is no entry.
+
+use iris_protocol::CloseReason;
+
+use crate::shard::Key;
+
+/// The receive of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Receive {
+    /// None is armed.
+    Idle,
+    /// One is armed.
+    Armed,
+    /// One is armed and was asked to end.
+    Ending,
+    /// The peer has finished sending, or the socket failed: none will be armed.
+    Over,
+}
+
+/// What is to become of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    /// It stays.
+    Stays,
+    /// It moves to this core once it is quiet.
+    Moves(u16),
+    /// It is on its way there.
+    Moving,
+    /// Its last bytes are going out.
+    Flushes(CloseReason),
+    /// They are out; the peer has until its deadline to end its side.
+    Lingers(CloseReason),
+    /// The kernel is asked what the peer has, for the last time.
+    Asks(CloseReason),
+}
+
+/// State of one socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Socket {
+    pub(super) generation: u32,
+    pub(super) slot: u32,
+    pub(super) segment: u16,
+    pub(super) receive: Receive,
+    pub(super) fate: Fate,
+    /// Receives go on from one to the next (multishot): it is at its user's home.
+    pub(super) at_home: bool,
+    pub(super) paused: bool,
+    pub(super) sending: bool,
+    /// A send failed: no more are tried.
+    pub(super) broken: bool,
+    /// The shard asks what the peer has.
+    pub(super) probing: bool,
+    /// Our side was shut, which the kernel counts as one more byte to acknowledge.
+    pub(super) shut: bool,
+}
+
+/// The sockets of a core.
+#[derive(Default)]
+pub(super) struct Sockets(Vec<Option<Socket>>);
+
+impl Sockets {
+    pub(super) fn insert(&mut self, key: Key, segment: u16, slot: u32) {
+        let index = key.index as usize;
+        if self.0.len() <= index {
+            self.0.resize(index + 1, None);
+        }
+        self.0[index] = Some(Socket {
+            generation: key.generation,
+            slot,
+            segment,
+            receive: Receive::Idle,
+            fate: Fate::Stays,
+            at_home: false,
+            paused: false,
+            sending: false,
+            broken: false,
+            probing: false,
+            shut: false,
+        });
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Socket> {
+        self.0
+            .get_mut(key.index as usize)?
+            .as_mut()
+            .filter(|socket| socket.generation == key.generation)
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<Socket> {
+        self.get_mut(key)?;
+        self.0[key.index as usize].take()
+    }
+}
