@@ -8,7 +8,7 @@
 //! a few of them hold a descriptor of the process.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,9 @@ use iris_protocol::{Name, classic};
 use iris_ring::{Completion, Ring, RingConfig};
 use socket2::{Domain, Socket, Type};
 
+use super::sources::Sources;
 use crate::BenchError;
 
-/// Connections for each pair of source and destination address. Past half of the ephemeral ports
-/// connect searches them one by one.
-const CONNECTIONS_PER_SOURCE: usize = 8_000;
 /// Connections opened and logged in at a time.
 const BATCH: usize = 250;
 /// How long a server may take to answer a batch of logins.
@@ -81,6 +79,7 @@ pub(crate) struct Clients {
     ring: Ring,
     clients: Vec<Client>,
     outboxes: Outboxes,
+    sources: Sources,
 }
 
 /// The name of client `index`.
@@ -102,6 +101,7 @@ impl Clients {
             ring,
             clients: Vec::with_capacity(count as usize),
             outboxes: Outboxes::default(),
+            sources: Sources::towards(server),
         };
         while all.clients.len() < count as usize {
             let batch = BATCH.min(count as usize - all.clients.len());
@@ -233,10 +233,12 @@ impl Clients {
     fn connect(&mut self, server: SocketAddr, batch: usize) -> Result<(), BenchError> {
         let first = self.clients.len();
         for index in first..first + batch {
-            let socket = connect_one(server, index).map_err(|source| BenchError::Connect {
-                index,
-                server,
-                source,
+            let socket = connect_one(server, self.sources.of(index)).map_err(|source| {
+                BenchError::Connect {
+                    index,
+                    server,
+                    source,
+                }
             })?;
             self.ring.adopt(socket, index as u64);
             self.clients.push(Client {
@@ -313,14 +315,11 @@ impl Handler for Answers {
     }
 }
 
-/// One connected socket. On loopback the source address changes every
-/// [`CONNECTIONS_PER_SOURCE`], so that ports do not run out.
-fn connect_one(server: SocketAddr, index: usize) -> io::Result<OwnedFd> {
+/// One connected socket, from `source` if that is given.
+fn connect_one(server: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
-    if server.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
-        let host = 1 + index / CONNECTIONS_PER_SOURCE;
-        let source = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() - 1 + host as u32);
+    if let Some(source) = source {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
     socket.connect(&server.into())?;

@@ -7,6 +7,7 @@ mod clients;
 mod closed_loop;
 mod message;
 mod random;
+mod sources;
 
 pub(crate) use clients::{Clients, Handler, Outboxes};
 pub(crate) use closed_loop::{ClosedLoop, Pattern, Tally};

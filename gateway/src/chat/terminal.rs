@@ -12,6 +12,9 @@ use super::client::Event;
 /// Longest line: the largest payload a gateway may be set to allow, and a name.
 const LINE_BYTES_MAX: u64 = (1 << 20) + 512;
 
+/// The editor asks the terminal to mark pasted text, and takes it back only when a line ends.
+const END_BRACKETED_PASTE: &str = "\x1b[?2004l";
+
 /// Where lines are printed.
 pub(super) struct Terminal {
     printer: Option<Box<dyn ExternalPrinter>>,
@@ -65,7 +68,7 @@ impl Drop for Terminal {
         if let Some(before) = &self.before {
             // At the end of the process there is nothing to do about a terminal that is gone.
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
-            let _ = writeln!(io::stdout());
+            let _ = writeln!(io::stdout(), "{END_BRACKETED_PASTE}");
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
 
 use super::{Failure, arguments::SettingArguments};
@@ -30,10 +31,9 @@ pub(super) fn run(settings: &SettingArguments) -> Result<(), Failure> {
     signals::listen(shutdown.clone())
         .map_err(|error| Failure::Run(format!("cannot handle signals: {error}")))?;
 
-    let cpus = config
-        .cores
-        .place(&iris_tune::read_machine().cpus)
-        .map_err(Failure::Usage)?;
+    let machine = iris_tune::read_machine();
+    raise_descriptors(iris_tune::plan(&machine).descriptors);
+    let cpus = config.cores.place(&machine.cpus).map_err(Failure::Usage)?;
     let published = Arc::new(Published::new(cpus.len()));
     if let Some(address) = config.admin {
         let bound = admin::start(address, Arc::clone(&published)).map_err(|error| {
@@ -65,6 +65,21 @@ pub(super) fn run(settings: &SettingArguments) -> Result<(), Failure> {
     served.map_err(|error| Failure::Run(chain(&error)))?;
     tracing::info!("drained; bye");
     Ok(())
+}
+
+/// Raises the soft limit of descriptors to the hard one: it bounds the slots of a ring, and the
+/// files that the store keeps open. The soft limit is low for programs that use select(2) only.
+fn raise_descriptors(descriptors: u64) {
+    let limit = Rlimit {
+        current: Some(descriptors),
+        maximum: Some(descriptors),
+    };
+    // An unlimited hard limit is left alone, as the kernel's own bound for it is not known here.
+    if descriptors != u64::MAX
+        && let Err(error) = setrlimit(Resource::Nofile, limit)
+    {
+        tracing::warn!(%error, "cannot raise the limit of descriptors; a core may need more rings");
+    }
 }
 
 /// Tells the operator and the service manager of each phase.
