@@ -12,6 +12,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -29,7 +30,7 @@ const SPARES_MAX: usize = 4096;
 
 #[derive(Default)]
 struct Connection {
-    outbox: Vec<u8>,
+    outbox: Option<Rc<Vec<u8>>>,
     partial: Vec<u8>,
     sending: bool,
     dirty: bool,
@@ -42,7 +43,7 @@ struct Router {
     /// The slot of a name.
     users: AHashMap<Box<[u8]>, u32>,
     dirty: Vec<u32>,
-    spares: Vec<Vec<u8>>,
+    spares: Vec<Rc<Vec<u8>>>,
 }
 
 /// Routes until the process is ended.
@@ -69,9 +70,10 @@ pub(crate) fn run(listener: &TcpListener, slots: u32) -> Result<(), crate::Bench
             let connection = &mut router.connections[slot as usize];
             connection.dirty = false;
             if !connection.sending {
-                connection.sending = true;
-                let chunk = std::mem::take(&mut connection.outbox);
-                ring.send(slot, chunk, 0, slot.into());
+                if let Some(chunk) = connection.outbox.take() {
+                    connection.sending = true;
+                    ring.send(slot, chunk, 0, slot.into());
+                }
             }
         }
     }
@@ -102,16 +104,16 @@ impl Router {
                     Ok(sent) if sent < chunk.len() => {
                         connection.sending = true;
                         // What is left goes first; one copy, and only when a socket is full.
-                        chunk.drain(..sent);
+                        Rc::make_mut(&mut chunk).drain(..sent);
                         ring.send(token as u32, chunk, 0, token);
                     }
                     _ => {
-                        if !connection.outbox.is_empty() && !connection.dirty {
+                        if connection.outbox.is_some() && !connection.dirty {
                             connection.dirty = true;
                             self.dirty.push(token as u32);
                         }
                         if self.spares.len() < SPARES_MAX {
-                            chunk.clear();
+                            Rc::make_mut(&mut chunk).clear();
                             self.spares.push(chunk);
                         }
                     }
@@ -180,10 +182,10 @@ impl Router {
 
     fn deliver(&mut self, slot: u32, bytes: &[u8]) {
         let connection = &mut self.connections[slot as usize];
-        if connection.outbox.capacity() == 0 {
-            connection.outbox = self.spares.pop().unwrap_or_default();
-        }
-        connection.outbox.extend_from_slice(bytes);
+        let outbox = connection
+            .outbox
+            .get_or_insert_with(|| self.spares.pop().unwrap_or_default());
+        Rc::make_mut(outbox).extend_from_slice(bytes);
         if !connection.dirty && !connection.sending {
             connection.dirty = true;
             self.dirty.push(slot);

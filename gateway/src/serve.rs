@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iris_storage::{Store, StoreError, StoreOptions};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::{Auth, Config};
@@ -198,22 +198,10 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-/// Raises the soft limit of descriptors to the hard one, which bounds the table of
-/// a ring, and says how large that table shall be.
+/// How large the table of one ring shall be: the kernel bounds it by the limit of
+/// descriptors, which `iris serve` has raised as far as it goes.
 fn slots_of_a_ring(max_connections: u32) -> u32 {
-    let limit = getrlimit(Resource::Nofile);
-    let hard = limit.maximum.unwrap_or(SLOTS_MAX);
-    let raised = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
-    let allowed = match raised {
-        Ok(()) => hard,
-        Err(_) => limit.current.unwrap_or(SLOTS_MAX),
-    };
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(SLOTS_MAX);
     // Room for sockets that arrive from other cores before others have left.
     let wanted = u64::from(max_connections) + u64::from(max_connections) / 4 + 2_048;
     wanted.min(allowed).min(SLOTS_MAX) as u32

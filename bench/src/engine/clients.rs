@@ -10,6 +10,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use iris_protocol::{Name, classic};
@@ -179,7 +180,7 @@ impl Clients {
                 token,
                 chunk,
                 result,
-            } => self.sent(token, chunk, result, handler),
+            } => self.sent(token, Rc::unwrap_or_clone(chunk), result, handler),
             Completion::ReceiveEnded {
                 token,
                 result: Err(error),

@@ -70,7 +70,8 @@ impl Ring {
     ///
     /// # Panics
     /// Also if `from` lies behind the end of the chunk.
-    pub fn send(&mut self, slot: u32, chunk: Rc<Vec<u8>>, from: usize, token: u64) {
+    pub fn send(&mut self, slot: u32, chunk: impl Into<Rc<Vec<u8>>>, from: usize, token: u64) {
+        let chunk = chunk.into();
         assert!(from <= chunk.len(), "a send begins inside its chunk");
         let fixed = self.fixed(slot);
         let len = (chunk.len() - from).min(SEND_LEN_MAX) as u32;
