@@ -69,7 +69,7 @@ fn adopting_into_a_full_table_is_refused() {
 fn an_empty_slot_answers_every_operation_with_an_error() {
     let mut ring = small(4);
     ring.recv(3, 1);
-    ring.send(3, vec![0; 10].into(), 0, 2);
+    ring.send(3, vec![0; 10], 0, 2);
     ring.close(3, 3);
     ring.outstanding(3, 4);
     ring.shutdown(3, 5);
