@@ -50,6 +50,9 @@ pub(crate) enum BenchError {
     /// No server command.
     #[error("the command of the server is empty")]
     NoCommand,
+    /// SIGINT or SIGTERM.
+    #[error("interrupted")]
+    Interrupted,
     /// The figures are in, but messages went wrong.
     #[error("messages went wrong: {0}")]
     Wrong(String),

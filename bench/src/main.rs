@@ -11,6 +11,7 @@
 
 mod engine;
 mod error;
+mod interrupt;
 mod measure;
 mod scenario;
 mod yardstick;

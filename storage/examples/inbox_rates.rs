@@ -1,6 +1,6 @@
 //! What the inbox store does in a second on this machine: synced appends to many users, and a drain of one inbox.
 //!
-//! `cargo run --release -p iris-storage --example inbox_rates -- [folder] [messages] [users]`
+//! `cargo run --release -p iris-storage --example inbox_rates -- [folder] [messages] [users] [in flight]`
 //! It measures and prints; it judges nothing. The folder (default: one beside the current) is made and removed.
 
 use std::error::Error;
@@ -84,7 +84,11 @@ fn main() -> Result<(), Failure> {
         return Err(format!("{} exists; choose a folder that does not", folder.display()).into());
     }
     let names: Vec<String> = (0..users).map(|n| format!("user{n}")).collect();
-    for in_flight in [1, 64, 1_000, 16_000] {
+    let in_flights = match arguments.next() {
+        Some(text) => vec![text.parse()?],
+        None => vec![1, 64, 1_000, 16_000],
+    };
+    for in_flight in in_flights {
         let mut desk = Desk::open(&folder)?;
         let count = if in_flight == 1 {
             messages.min(5_000)

@@ -8,22 +8,13 @@ use std::io;
 
 use fjall::{OwnedWriteBatch, PersistMode, Slice, Snapshot};
 
-use crate::account::{self, Account};
+use crate::account::{Account, Tail};
 use crate::client::{Envelope, Write};
-use crate::database::Tables;
-use crate::inbox::{self, FirstKept, Sum, Tail};
+use crate::inbox::{self, FirstKept, Sum};
+use crate::ledger::{self, Ledger};
 use crate::record;
 use crate::request::{FailureKind, Reply};
-use crate::sequence::SequenceCounter;
-use crate::tails::{Inbox, Tails};
 use crate::user::{UserHash, UserKey, message_key};
-
-/// What the committer knows across batches.
-pub(crate) struct Ledger {
-    pub(crate) tables: Tables,
-    pub(crate) tails: Tails,
-    pub(crate) sequence: SequenceCounter,
-}
 
 /// What became of a request.
 pub(crate) enum Step {
@@ -53,7 +44,6 @@ pub(crate) struct Tally {
     pub(crate) burned: u64,
     pub(crate) seen: u64,
     pub(crate) seen_lost: u64,
-    pub(crate) tail_misses: u64,
 }
 
 impl Batch {
@@ -134,25 +124,34 @@ impl Batch {
         mut self,
         ledger: &mut Ledger,
     ) -> Result<Vec<(usize, Reply)>, Uncommitted> {
+        let life = ledger.sequence.life();
+        let users = &ledger.tables.users;
         for user in &self.dirty {
             if let Some(inbox) = ledger.tails.recall(*user) {
-                inbox.dirty = false;
-                let value = account::encode(&inbox.account, &inbox.name);
                 self.write
-                    .insert(&ledger.tables.users, Slice::new(user), value);
+                    .insert(users, Slice::new(user), ledger::settle(inbox, life));
             }
         }
-        let durability = if self.synced {
-            PersistMode::SyncData
-        } else {
-            PersistMode::Buffer
-        };
+        // All of these are others: whoever this batch is about is young.
+        while let Some((user, inbox)) = ledger.tails.next_to_write() {
+            self.write
+                .insert(users, Slice::new(&user), ledger::settle(inbox, life));
+        }
+        let durability = self.durability();
         match self.write.durability(Some(durability)).commit() {
             Ok(()) => Ok(self.replies),
             Err(error) => Err(Uncommitted {
                 error,
                 replies: self.replies,
             }),
+        }
+    }
+
+    fn durability(&self) -> PersistMode {
+        if self.synced {
+            PersistMode::SyncData
+        } else {
+            PersistMode::Buffer
         }
     }
 
@@ -169,8 +168,8 @@ impl Batch {
         mut record: Vec<u8>,
     ) -> Result<u64, Refusal> {
         let key = user.key();
-        if !self.find(ledger, key, name)? {
-            ledger.tails.remember(key, newcomer(name));
+        if !ledger.find(&self.snapshot, key, name)? {
+            ledger.welcome(key, name);
             self.touch(ledger, key);
         }
         let inbox = ledger
@@ -191,6 +190,7 @@ impl Batch {
             ordinal,
             cumulative_bytes,
         };
+        inbox.tail_unwritten = true;
         inbox.appended_in = self.number;
         self.synced = true;
         self.tally.appended += 1;
@@ -212,7 +212,7 @@ impl Batch {
         head: u64,
     ) -> Result<bool, FailureKind> {
         let key = user.key();
-        if !self.find(ledger, key, name)? {
+        if !ledger.find(&self.snapshot, key, name)? {
             return Ok(true);
         }
         let inbox = ledger
@@ -258,10 +258,10 @@ impl Batch {
 
     fn seen(&mut self, ledger: &mut Ledger, user: UserHash, name: &str, at_ms: u64) {
         let key = user.key();
-        match self.find(ledger, key, name) {
+        match ledger.find(&self.snapshot, key, name) {
             Ok(true) => {}
             Ok(false) => {
-                ledger.tails.remember(key, newcomer(name));
+                ledger.welcome(key, name);
             }
             Err(_) => {
                 // Nobody waits for an answer; it shows in the metrics and with the user's next request.
@@ -278,36 +278,6 @@ impl Batch {
             self.tally.seen += 1;
             self.touch(ledger, key);
         }
-    }
-
-    /// Whether the user has an account; if so, it is in the ledger's memory from now on.
-    fn find(
-        &mut self,
-        ledger: &mut Ledger,
-        user: UserKey,
-        name: &str,
-    ) -> Result<bool, FailureKind> {
-        if let Some(inbox) = ledger.tails.recall(user) {
-            return if *inbox.name == *name {
-                Ok(true)
-            } else {
-                Err(FailureKind::NameCollision)
-            };
-        }
-        self.tally.tail_misses += 1;
-        let Some(account) = inbox::account(&ledger.tables, &self.snapshot, user, name)? else {
-            return Ok(false);
-        };
-        let tail = inbox::tail(&ledger.tables, &self.snapshot, user, &account)?;
-        let inbox = Inbox {
-            name: name.into(),
-            account,
-            tail,
-            dirty: false,
-            appended_in: 0,
-        };
-        ledger.tails.remember(user, inbox);
-        Ok(true)
     }
 
     fn touch(&mut self, ledger: &mut Ledger, user: UserKey) {
@@ -339,17 +309,66 @@ impl From<FailureKind> for Refusal {
     }
 }
 
-/// A user the store never heard of.
-fn newcomer(name: &str) -> Inbox {
-    Inbox {
-        name: name.into(),
-        account: Account::default(),
-        tail: Tail {
-            sequence: 0,
-            ordinal: 0,
-            cumulative_bytes: 0,
-        },
-        dirty: false,
-        appended_in: 0,
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::folder::Folder;
+    use crate::options::StoreOptions;
+    use crate::reclaim::Reclaim;
+
+    /// No test can cut the power; that a promise asks for a sync is what can be held on to.
+    #[test]
+    fn whatever_is_promised_is_synced() {
+        let path = tempfile::tempdir().expect("a folder");
+        let options = StoreOptions::new(path.path());
+        let folder = Folder::open(path.path()).expect("opened");
+        let (tables, sequence) =
+            crate::database::open(&folder, &options, Arc::new(Reclaim::default())).expect("opened");
+        let mut ledger = Ledger::new(tables, sequence, 10);
+        let user = UserHash(1);
+        let mut record = Vec::new();
+        let new = record::NewRecord {
+            id_sender: 1,
+            id_number: 1,
+            sent_at_ms: 1,
+            expires_at_ms: 0,
+            sender: "ben",
+            payload: b"x",
+        };
+        record::encode(&mut record, &new);
+        let name = || Box::from("anna");
+        let seen = Write::Seen {
+            user,
+            name: name(),
+            at_ms: 5,
+        };
+        let append = Write::Append {
+            token: 1,
+            user,
+            name: name(),
+            record,
+        };
+        let burn = Write::Burn {
+            token: 2,
+            user,
+            name: name(),
+            head: u64::MAX,
+        };
+        let expected = [
+            PersistMode::Buffer,
+            PersistMode::SyncData,
+            PersistMode::SyncData,
+        ];
+        for ((request, expected), number) in [seen, append, burn].into_iter().zip(expected).zip(1..)
+        {
+            let mut batch = Batch::new(&ledger, number, 1);
+            batch
+                .apply(&mut ledger, Envelope { client: 0, request })
+                .expect("a sequence");
+            assert_eq!(batch.durability(), expected);
+            assert!(batch.commit(&mut ledger).is_ok());
+        }
     }
 }

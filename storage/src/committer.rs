@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use tracing::error;
 
-use crate::batch::{Batch, Ledger, Step, Tally};
+use crate::batch::{Batch, Step, Tally};
 use crate::client::{Envelope, Outlets, Write};
+use crate::ledger::Ledger;
 use crate::metrics::{Counts, lock};
 use crate::options::StoreOptions;
 use crate::request::{FailureKind, Reply};
@@ -200,7 +201,7 @@ impl Committer {
         counts.burned += tally.burned;
         counts.seen += tally.seen;
         counts.seen_lost += tally.seen_lost;
-        counts.tail_misses += tally.tail_misses;
+        counts.tail_misses = self.ledger.tail_misses;
         count_failures(&mut counts.failed, replies);
     }
 

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use fjall::{Guard, Readable, Slice, Snapshot};
 use tracing::error;
 
-use crate::account::{self, Account};
+use crate::account::{self, Account, Tail};
 use crate::database::Tables;
 use crate::record;
 use crate::request::{FailureKind, Record, StoredMessage};
@@ -19,16 +19,6 @@ use crate::user::{MessageKey, UserKey, message_key, split_message_key};
 
 /// Records a page looks at beyond those it returns: bounds its time where many have expired.
 const SKIPPED_MAX: usize = 10_000;
-
-/// The last message of an inbox, or what stands for it if the inbox is empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tail {
-    pub(crate) sequence: u64,
-    /// Messages ever stored for this user, up to here.
-    pub(crate) ordinal: u64,
-    /// Bytes of their records.
-    pub(crate) cumulative_bytes: u64,
-}
 
 /// A number of messages and the bytes of their records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,18 +67,27 @@ pub(crate) fn account(
     user: UserKey,
     name: &str,
 ) -> Result<Option<Account>, FailureKind> {
+    Ok(stored(tables, snapshot, user, name)?.map(|(account, _, _)| account))
+}
+
+/// The account, and where the inbox ended as the committer of the life named last knew it.
+pub(crate) fn stored(
+    tables: &Tables,
+    snapshot: &Snapshot,
+    user: UserKey,
+    name: &str,
+) -> Result<Option<(Account, Tail, u64)>, FailureKind> {
     if !account::name_is_sound(name) {
         return Err(FailureKind::BadRequest);
     }
     let Some(value) = snapshot.get(&tables.users, user).map_err(unreadable)? else {
         return Ok(None);
     };
-    let (account, owner) = account::decode(&value)?;
-    if owner == name.as_bytes() {
-        Ok(Some(account))
-    } else {
-        Err(FailureKind::NameCollision)
+    let stored = account::decode(&value)?;
+    if stored.name != name.as_bytes() {
+        return Err(FailureKind::NameCollision);
     }
+    Ok(Some((stored.account, stored.tail, stored.tail_life)))
 }
 
 /// The end of the inbox. Damaged records at the end are counted by their place.

@@ -24,6 +24,7 @@ mod database;
 mod error;
 mod folder;
 mod inbox;
+mod ledger;
 mod metrics;
 mod options;
 mod reader;

@@ -96,7 +96,7 @@ impl Filter {
         let value = self.users.as_ref()?.get(user).ok()??;
         account::decode(&value)
             .ok()
-            .map(|(account, _)| account.head)
+            .map(|stored| stored.account.head)
     }
 }
 

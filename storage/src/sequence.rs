@@ -28,6 +28,7 @@ const FILE_LEN: usize = 8 + 8 + 4;
 #[derive(Debug)]
 pub(crate) struct SequenceCounter {
     path: PathBuf,
+    first: u64,
     next: u64,
     reserve: u64,
 }
@@ -42,6 +43,7 @@ impl SequenceCounter {
     pub(crate) fn create(path: &Path) -> Result<SequenceCounter, StoreError> {
         SequenceCounter {
             path: path.to_path_buf(),
+            first: FIRST,
             next: FIRST,
             reserve: FIRST,
         }
@@ -61,10 +63,16 @@ impl SequenceCounter {
         })?;
         SequenceCounter {
             path: path.to_path_buf(),
+            first: reserve,
             next: reserve,
             reserve,
         }
         .with_block()
+    }
+
+    /// The first sequence of this opening: no other opening of the folder has the same, so it names this life.
+    pub(crate) fn life(&self) -> u64 {
+        self.first
     }
 
     /// The next sequence.

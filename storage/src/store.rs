@@ -10,17 +10,16 @@ use std::thread::{Builder, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::batch::Ledger;
 use crate::client::{Envelope, Outlets, Read, StoreClient, Wake, Write};
 use crate::committer::Committer;
 use crate::database;
 use crate::error::StoreError;
 use crate::folder::Folder;
+use crate::ledger::Ledger;
 use crate::metrics::{Counts, StoreMetrics};
 use crate::options::StoreOptions;
 use crate::reader::Reader;
 use crate::reclaim::Reclaim;
-use crate::tails::Tails;
 
 /// The inbox store of one data folder.
 pub struct Store {
@@ -75,11 +74,7 @@ impl Store {
                 .readers
                 .push(spawn(format!("iris-read-{number}"), move || reader.run())?);
         }
-        let ledger = Ledger {
-            tables,
-            tails: Tails::new(options.tails_max),
-            sequence,
-        };
+        let ledger = Ledger::new(tables, sequence, options.tails_max);
         let committer = Committer::new(
             ledger,
             write_requests,

@@ -4,13 +4,15 @@
 //! forgotten; whoever is asked for from the old moves to the young. At most `tails_max` users are remembered, plus
 //! those of one batch: nothing is forgotten while a batch is made, since an entry may stand for messages that
 //! are not in the database yet.
+//!
+//! Invariant: nobody is forgotten whose account on disk does not tell where the inbox ends. What is left to
+//! write is spread over the batches: one account of the old generation for each user that enters the young one.
 
 use std::mem;
 
 use ahash::AHashMap;
 
-use crate::account::Account;
-use crate::inbox::Tail;
+use crate::account::{Account, Tail};
 use crate::user::UserKey;
 
 /// A user as the committer sees it: with everything of the batch in the making.
@@ -21,6 +23,8 @@ pub(crate) struct Inbox {
     pub(crate) tail: Tail,
     /// The account must be written with this batch.
     pub(crate) dirty: bool,
+    /// The account on disk does not tell this tail.
+    pub(crate) tail_unwritten: bool,
     /// The batch that appended to it last.
     pub(crate) appended_in: u64,
 }
@@ -29,6 +33,8 @@ pub(crate) struct Inbox {
 pub(crate) struct Tails {
     young: AHashMap<UserKey, Inbox>,
     old: AHashMap<UserKey, Inbox>,
+    /// Those of the old generation that are to be looked at before it is forgotten.
+    unwritten: Vec<UserKey>,
     generation_max: usize,
 }
 
@@ -37,6 +43,7 @@ impl Tails {
         Tails {
             young: AHashMap::new(),
             old: AHashMap::new(),
+            unwritten: Vec::new(),
             generation_max: (tails_max / 2).max(1),
         }
     }
@@ -53,11 +60,32 @@ impl Tails {
         self.young.entry(user).insert_entry(inbox).into_mut()
     }
 
+    /// While a batch is closed: an account that must be written with it, so that its user can be forgotten later.
+    /// To be called until there is none.
+    pub(crate) fn next_to_write(&mut self) -> Option<(UserKey, &mut Inbox)> {
+        // When the young generation is full, nothing is left over.
+        let left_max = self.generation_max.saturating_sub(self.young.len());
+        while self.unwritten.len() > left_max {
+            let user = self.unwritten.pop()?;
+            // Whoever was asked for since is young again.
+            if self
+                .old
+                .get(&user)
+                .is_some_and(|inbox| inbox.tail_unwritten)
+            {
+                return self.old.get_mut(&user).map(|inbox| (user, inbox));
+            }
+        }
+        None
+    }
+
     /// Between batches: forgets the old generation if the young one is full.
     pub(crate) fn trim(&mut self) {
-        if self.young.len() >= self.generation_max {
+        if self.young.len() >= self.generation_max && self.unwritten.is_empty() {
             mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
+            let unwritten = self.old.iter().filter(|(_, inbox)| inbox.tail_unwritten);
+            self.unwritten.extend(unwritten.map(|(user, _)| *user));
         }
     }
 
@@ -65,6 +93,7 @@ impl Tails {
     pub(crate) fn forget_all(&mut self) {
         self.young.clear();
         self.old.clear();
+        self.unwritten.clear();
     }
 }
 
@@ -85,12 +114,38 @@ mod tests {
                 cumulative_bytes: 0,
             },
             dirty: false,
+            tail_unwritten: true,
             appended_in: 0,
         }
     }
 
     fn user(n: u8) -> UserKey {
         [n; 12]
+    }
+
+    /// As a batch does when it is closed.
+    fn write_all(tails: &mut Tails) -> usize {
+        let mut written = 0;
+        while let Some((_, inbox)) = tails.next_to_write() {
+            inbox.tail_unwritten = false;
+            written += 1;
+        }
+        written
+    }
+
+    #[test]
+    fn nobody_is_forgotten_unwritten_and_the_writing_is_spread() {
+        let mut tails = Tails::new(40);
+        let (mut written, mut remembered) = (0, 0);
+        for n in 0..200 {
+            tails.remember(user(n), inbox(n as u64));
+            remembered += 1;
+            let now = write_all(&mut tails);
+            assert!(now <= 1, "{now} at once");
+            written += now;
+            tails.trim();
+            assert!(remembered - written <= 40);
+        }
     }
 
     #[test]
@@ -103,6 +158,7 @@ mod tests {
                 Some(0),
                 "after {n}"
             );
+            write_all(&mut tails);
             tails.trim();
             assert!(tails.young.len() + tails.old.len() <= 4);
         }

@@ -18,7 +18,7 @@ use iris_ring::{Completion, Ring, RingConfig};
 use socket2::{Domain, Socket, Type};
 
 use super::sources::Sources;
-use crate::BenchError;
+use crate::{BenchError, interrupt};
 
 /// Connections opened and logged in at a time.
 const BATCH: usize = 250;
@@ -129,6 +129,7 @@ impl Clients {
         timeout: Duration,
         handler: &mut impl Handler,
     ) -> Result<(), BenchError> {
+        interrupt::check()?;
         self.flush();
         self.ring.submit_and_wait(timeout)?;
         for _ in 0..TURN_MAX {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::BenchError;
+use crate::{BenchError, interrupt};
 
 /// How long a server may take until it can be connected to.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -67,6 +67,7 @@ impl Server {
     fn await_listener(&mut self, address: SocketAddr, words: &Path) -> Result<(), BenchError> {
         let deadline = Instant::now() + START_MAX;
         loop {
+            interrupt::check()?;
             let ended = self.child.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
                 return Err(BenchError::NotServing {

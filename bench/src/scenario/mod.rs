@@ -35,6 +35,9 @@ impl Scenario {
     /// Runs it to its end.
     pub(crate) fn run(&self) -> Result<(), BenchError> {
         raise_descriptor_limit();
+        if !matches!(self, Self::Limit(_)) {
+            crate::interrupt::watch()?;
+        }
         match self {
             Self::Limit(args) => limit::run(args),
             Self::Load(args) => load::run(args),

@@ -1,0 +1,101 @@
+//! What the committer knows across batches: where each inbox begins and ends, and the sequences.
+//!
+//! Owner: the committer. Invariant: what it remembers of a user is what the database holds, and on top of that
+//! what the batch in the making will write; after a failed batch it remembers nothing.
+
+use fjall::Snapshot;
+
+use crate::account::{self, Account, Stored, Tail};
+use crate::database::Tables;
+use crate::inbox;
+use crate::request::FailureKind;
+use crate::sequence::SequenceCounter;
+use crate::tails::{Inbox, Tails};
+use crate::user::UserKey;
+
+/// What the committer knows across batches.
+pub(crate) struct Ledger {
+    pub(crate) tables: Tables,
+    pub(crate) tails: Tails,
+    pub(crate) sequence: SequenceCounter,
+    /// Look-ups since the store was opened, for users who were not remembered.
+    pub(crate) tail_misses: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new(tables: Tables, sequence: SequenceCounter, tails_max: usize) -> Ledger {
+        Ledger {
+            tables,
+            tails: Tails::new(tails_max),
+            sequence,
+            tail_misses: 0,
+        }
+    }
+
+    /// Whether the user has an account; if so, it is in memory from now on.
+    pub(crate) fn find(
+        &mut self,
+        snapshot: &Snapshot,
+        user: UserKey,
+        name: &str,
+    ) -> Result<bool, FailureKind> {
+        if let Some(inbox) = self.tails.recall(user) {
+            return if *inbox.name == *name {
+                Ok(true)
+            } else {
+                Err(FailureKind::NameCollision)
+            };
+        }
+        self.tail_misses += 1;
+        let stored = inbox::stored(&self.tables, snapshot, user, name)?;
+        let Some((account, told, told_in)) = stored else {
+            return Ok(false);
+        };
+        let told_now = told_in == self.sequence.life();
+        let tail = if told_now {
+            told
+        } else {
+            inbox::tail(&self.tables, snapshot, user, &account)?
+        };
+        let inbox = Inbox {
+            name: name.into(),
+            account,
+            tail,
+            dirty: false,
+            tail_unwritten: !told_now,
+            appended_in: 0,
+        };
+        self.tails.remember(user, inbox);
+        Ok(true)
+    }
+
+    /// Remembers a user the store never heard of.
+    pub(crate) fn welcome(&mut self, user: UserKey, name: &str) {
+        let inbox = Inbox {
+            name: name.into(),
+            account: Account::default(),
+            tail: Tail {
+                sequence: 0,
+                ordinal: 0,
+                cumulative_bytes: 0,
+            },
+            dirty: false,
+            tail_unwritten: false,
+            appended_in: 0,
+        };
+        self.tails.remember(user, inbox);
+    }
+}
+
+/// The account to write, which now tells the tail.
+pub(crate) fn settle(inbox: &mut Inbox, life: u64) -> Vec<u8> {
+    inbox.dirty = false;
+    inbox.tail_unwritten = false;
+    let name = inbox.name.as_bytes();
+    account::encode(&Stored {
+        account: inbox.account,
+        tail: inbox.tail,
+        tail_life: life,
+        name,
+    })
+}
