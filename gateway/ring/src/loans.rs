@@ -98,8 +98,8 @@ mod tests {
         let mut loans = Loans::default();
         let taken: Vec<_> = (0..1000).map(|token| loans.take(loan(token))).collect();
         for (key, address) in taken {
-            let loan = loans.end(key).expect("taken above");
-            assert_eq!(loan.bytes.as_ptr(), address.cast_const());
+            let mut loan = loans.end(key).expect("taken above");
+            assert_eq!(loan.block.address(), address);
             assert!(loans.end(key).is_none(), "a loan ends once");
         }
     }

@@ -16,10 +16,11 @@ use iris_ring::{Operation, Ring, RingConfig, RingError};
 const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completions before the kernel has to set some aside.
 const COMPLETION_ENTRIES: u32 = 8192;
-/// Receive buffers of one segment, and their size: two megabytes, far more than
-/// one turn's completions need.
-const BUFFER_COUNT: u16 = 512;
-const BUFFER_BYTES: u32 = 4096;
+/// Receive buffers of one segment, and their size: four megabytes. A turn gathers
+/// up to half as many receives, and the more it gathers the fewer and larger its
+/// sends are.
+const BUFFER_COUNT: u16 = 4096;
+const BUFFER_BYTES: u32 = 1024;
 
 /// One net ring and what is known of its table.
 pub(super) struct Segment {
