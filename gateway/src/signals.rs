@@ -125,7 +125,7 @@ pub fn listen(shutdown: Shutdown) -> io::Result<()> {
                 signal_hook::low_level::exit(128 + signal);
             }
             let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            tracing::info!("{name}: draining; the same signal again ends at once");
+            tracing::info!("{name}: draining; a second signal ends at once");
             shutdown.request();
         }
     })?;
