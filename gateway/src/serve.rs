@@ -218,7 +218,8 @@ fn listen(addresses: &[SocketAddr], cores: usize) -> Result<Vec<Vec<TcpListener>
             source,
         };
         // SO_REUSEPORT would let two gateways of one user share a port unnoticed:
-        // a socket without it finds out whether the port is free.
+        // binding without it fails where anybody listens. It does not listen
+        // itself, or early clients would be lost with it.
         bind(*address, false).map_err(failed)?;
         let mut bound = *address;
         for listeners in &mut by_core {
@@ -246,9 +247,5 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     options.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
     socket.bind(&address.into())?;
-    if !reuse_port {
-        // Only listening tells a port that another listens on.
-        socket.listen(1)?;
-    }
     Ok(socket)
 }
