@@ -477,10 +477,14 @@ impl Core {
             if socket.sending || socket.broken {
                 continue;
             }
-            if let Some((chunk, from)) = self.shard.next_chunk(key) {
+            if let Some(next) = self.shard.next_send(key) {
                 socket.sending = true;
                 let ring = &mut self.segments.all[usize::from(socket.segment)].ring;
-                ring.send(socket.slot, chunk, from, key.token());
+                if next.probe_first {
+                    socket.probing = true;
+                    ring.outstanding(socket.slot, key.token());
+                }
+                ring.send(socket.slot, next.chunk, next.from, key.token());
             }
         }
         self.perform();

@@ -88,8 +88,8 @@ pub struct Connection {
     pub answers: Vec<Answer>,
     /// Number of the newest delivery of this session.
     pub deliveries: u64,
-    /// Stream position of the last question to the kernel.
-    pub probed_at: u64,
+    /// Its user's messages come through the inbox now (as the user's flow says).
+    pub drains: bool,
     /// When the wheel will look at it; 0 is never.
     pub check_at: Tick,
     /// When something was last received, milliseconds of the core's clock.
@@ -118,7 +118,7 @@ impl Connection {
             outbox: None,
             answers: Vec::new(),
             deliveries: 0,
-            probed_at: 0,
+            drains: false,
             check_at: 0,
             received_at_ms: now_ms,
             follows: Vec::new(),

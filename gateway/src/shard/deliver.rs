@@ -10,7 +10,7 @@ use iris_protocol::{CloseReason, Outcome, RefusalReason};
 use super::Shard;
 use super::connection::{Connection, Pause, Phase};
 use super::envelope::{self, Envelope, Parcel};
-use super::limits::{PROBE_AFTER_MS, PROBE_AGAIN_MS, PROBE_BYTES};
+use super::limits::{PROBE_AFTER_MS, PROBE_AGAIN_MS, PROBE_MESSAGES};
 use super::outbox::{Passport, Stored, Unacked};
 use super::slots::Key;
 use super::user::Flow;
@@ -227,12 +227,31 @@ impl Shard {
             && !connection.probing
         {
             connection.probing = true;
-            connection.probed_at = connection
-                .outbox
-                .as_ref()
-                .map_or(0, |outbox| outbox.sent_position());
+            if let Some(outbox) = connection.outbox.as_mut() {
+                outbox.asked();
+            }
             self.effects.connections.push(Effect::Probe(id));
         }
+    }
+
+    /// Whether the kernel shall be asked, before the next send of a classic
+    /// session, what the peer has of the ones before. The caller asks.
+    pub(super) fn probe_with_send(&mut self, id: Key) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return false;
+        };
+        if connection.is_framed() || connection.probing || !connection.has_session() {
+            return false;
+        }
+        let Some(outbox) = connection.outbox.as_mut() else {
+            return false;
+        };
+        let is_due = outbox.unasked() >= PROBE_MESSAGES;
+        if is_due {
+            connection.probing = true;
+            outbox.asked();
+        }
+        is_due
     }
 
     /// Bytes of a connection went out.
@@ -244,13 +263,10 @@ impl Shard {
             return;
         };
         let unsent = outbox.unsent_bytes();
-        let user_key = connection.user;
-        let drains = self.is_draining_inbox(user_key);
+        let (user_key, drains) = (connection.user, connection.drains);
         let is_classic_session = !connection.is_framed() && connection.has_session();
-        let much = outbox.sent_position() >= connection.probed_at + PROBE_BYTES;
-        let wants_probe = is_classic_session
-            && !outbox.unacked().is_empty()
-            && (much || outbox.awaited() > 0 || drains);
+        let wants_probe =
+            is_classic_session && !outbox.unacked().is_empty() && (outbox.awaited() > 0 || drains);
         if unsent < self.limits.outbox_bytes_max {
             self.resume(id, Pause::Outbox);
         }
@@ -272,7 +288,7 @@ impl Shard {
             return;
         };
         if !outbox.unacked().is_empty() {
-            let hurry = outbox.awaited() > 0 || self.is_draining_inbox(connection.user);
+            let hurry = outbox.awaited() > 0 || connection.drains;
             self.check_within(
                 id,
                 if hurry {

@@ -133,6 +133,9 @@ impl Shard {
         };
         let session = user.session;
         user.flow = Flow::draining();
+        if let Some(connection) = self.connections.get_mut(session) {
+            connection.drains = true;
+        }
         let spilled = self.append_unacked(session, user_key, true);
         self.metrics.spilled += spilled;
     }
@@ -207,13 +210,6 @@ impl Shard {
             name: Box::from(&*user.name),
             head: user.head,
         });
-    }
-
-    /// Whether messages reach this user through the inbox now.
-    pub(super) fn is_draining_inbox(&self, user_key: Key) -> bool {
-        self.users
-            .get(user_key)
-            .is_some_and(|user| user.flow != Flow::Live)
     }
 
     /// Takes a drain one step further, if it is time: asks for the next page when
@@ -493,6 +489,9 @@ impl Shard {
             Flow::Draining { held, .. } => held,
             Flow::Live => return,
         };
+        if let Some(connection) = self.connections.get_mut(session) {
+            connection.drains = false;
+        }
         for envelope in envelope::Envelopes::new(&held) {
             if let Envelope::Deliver(parcel) = envelope {
                 let delivery = Delivery {

@@ -73,8 +73,10 @@ impl Default for Limits {
 /// How long a retained classic delivery waits before the kernel is asked whether
 /// the peer has it, milliseconds; idle connections then hold no memory.
 pub const PROBE_AFTER_MS: u64 = 1_000;
-/// Unacknowledged bytes of a classic session that make the gateway ask at once.
-pub const PROBE_BYTES: u64 = 32 << 10;
+/// Deliveries to a classic session after which the kernel is asked together with
+/// the next send, while it has the socket at hand: what is kept for the way back
+/// into the inbox stays so small that it stays in the cache.
+pub const PROBE_MESSAGES: u32 = 8;
 /// How soon the kernel is asked again when somebody waits for the answer, milliseconds.
 pub const PROBE_AGAIN_MS: u64 = 20;
 /// How long a throttled sender is not read, milliseconds: about ten commits.

@@ -198,6 +198,7 @@ impl Shard {
         user.session_number = user.session_number.wrapping_add(1);
         user.next_sequence = user.head;
         connection.user = user_key;
+        connection.drains = true;
         self.metrics.logins += 1;
         self.sessions += 1;
         if connection.is_framed() {

@@ -87,6 +87,17 @@ pub struct ShardOptions {
     pub authenticator: Box<dyn Authenticator>,
 }
 
+/// A send that a connection is due.
+pub struct NextSend {
+    /// The bytes, shared until the ring lets go of them.
+    pub chunk: Rc<Vec<u8>>,
+    /// Where in the chunk to begin.
+    pub from: usize,
+    /// Ask the kernel first what the peer has of the sends before, and answer with
+    /// [`Shard::probed`].
+    pub probe_first: bool,
+}
+
 /// Envelopes for one other core, and who waits for room there.
 #[derive(Default)]
 struct Lane {
@@ -190,13 +201,24 @@ impl Shard {
         None
     }
 
-    /// The bytes to send next on this connection and the offset to begin at, if
-    /// none are under way. Report back with [`Shard::sent`].
-    pub fn next_chunk(&mut self, id: Key) -> Option<(Rc<Vec<u8>>, usize)> {
-        self.connections.get_mut(id)?.outbox.as_mut()?.next_chunk()
+    /// What to send next on this connection, if nothing is under way. Report back
+    /// with [`Shard::sent`].
+    pub fn next_send(&mut self, id: Key) -> Option<NextSend> {
+        let (chunk, from) = self
+            .connections
+            .get_mut(id)?
+            .outbox
+            .as_mut()?
+            .next_chunk()?;
+        let probe_first = self.probe_with_send(id);
+        Some(NextSend {
+            chunk,
+            from,
+            probe_first,
+        })
     }
 
-    /// The kernel took `len` bytes of what [`Shard::next_chunk`] gave.
+    /// The kernel took `len` bytes of what [`Shard::next_send`] gave.
     pub fn sent(&mut self, id: Key, len: usize) {
         self.metrics.bytes_out += len as u64;
         let Some(connection) = self.connections.get_mut(id) else {

@@ -107,6 +107,10 @@ pub struct Outbox {
     in_flight: bool,
     /// Messages in it whose senders wait for an answer.
     awaited: u32,
+    /// Stream position from which on the bytes are kept.
+    kept_from: u64,
+    /// Messages pushed since the kernel was last asked what the peer has.
+    unasked: u32,
 }
 
 /// Chunks and outboxes waiting for their next use, one pool for each core.
@@ -176,6 +180,8 @@ impl Pool {
         outbox.sealed_at = None;
         outbox.in_flight = false;
         outbox.awaited = 0;
+        outbox.kept_from = 0;
+        outbox.unasked = 0;
         if outbox.unacked.capacity() > 256 {
             outbox.unacked.shrink_to(16);
             outbox.senders.shrink_to(256);
@@ -231,6 +237,7 @@ impl Outbox {
     ) {
         self.senders.extend(sender.as_bytes());
         self.awaited += u32::from(passport.reply.is_some());
+        self.unasked += 1;
         self.unacked.push_back(Unacked {
             end: self.end,
             payload_len,
@@ -274,6 +281,7 @@ impl Outbox {
         let needed_from = self.unacked.front().map_or(self.sent, |entry| {
             self.sent.min(entry.end - u64::from(entry.payload_len))
         });
+        self.kept_from = needed_from;
         while let Some(front) = self.chunks.front_mut() {
             if front.end() > needed_from {
                 return;
@@ -368,6 +376,16 @@ impl Outbox {
         !self.in_flight && self.sent >= self.sealed_at.unwrap_or(self.end)
     }
 
+    /// Messages pushed since [`Outbox::asked`].
+    pub fn unasked(&self) -> u32 {
+        self.unasked
+    }
+
+    /// The kernel is asked what the peer has.
+    pub fn asked(&mut self) {
+        self.unasked = 0;
+    }
+
     /// Messages in it whose senders wait for an answer.
     pub fn awaited(&self) -> u32 {
         self.awaited
@@ -386,10 +404,7 @@ impl Outbox {
     /// Bytes that cannot be released yet, because they are unsent or their
     /// message is not acknowledged.
     pub fn retained_bytes(&self) -> u64 {
-        let from = self.unacked.front().map_or(self.sent, |entry| {
-            self.sent.min(entry.end - u64::from(entry.payload_len))
-        });
-        self.end - from
+        self.end - self.kept_from
     }
 
     /// Stream position up to which the kernel has taken the bytes.

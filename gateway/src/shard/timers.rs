@@ -159,8 +159,6 @@ impl Shard {
             return u64::MAX;
         };
         if outbox.is_idle() && connection.answers.is_empty() && !connection.probing {
-            // What it counts is counted anew by the next one.
-            connection.probed_at = 0;
             connection.answers = Vec::new();
             if let Some(outbox) = connection.outbox.take() {
                 self.pool.put_outbox(outbox);

@@ -212,13 +212,14 @@ impl World {
     pub fn flush(&mut self, core: usize) {
         while let Some(key) = self.shards[core].next_dirty() {
             if let Some(socket) = self.by_connection.get(&(core, key)).copied()
-                && let Some(chunk) = self.shards[core].next_chunk(key)
+                && let Some(next) = self.shards[core].next_send(key)
             {
                 assert!(
                     self.sockets[socket].in_flight.is_none(),
                     "two sends at once"
                 );
-                self.sockets[socket].in_flight = Some(chunk);
+                self.sockets[socket].probing |= next.probe_first;
+                self.sockets[socket].in_flight = Some((next.chunk, next.from));
             }
         }
         self.effects(core);
