@@ -24,7 +24,7 @@ use crate::metrics::Published;
 use crate::shard::{Effect, Key, Now, Shard};
 
 /// Completions taken from one ring in a turn.
-const COMPLETIONS_PER_TURN: usize = 8192;
+const COMPLETIONS_PER_TURN: usize = 32_768;
 /// Replies taken from the store in a turn.
 const REPLIES_PER_TURN: usize = 4096;
 /// Longest sleep of a core.

@@ -15,11 +15,15 @@ use iris_ring::{Operation, Ring, RingConfig, RingError};
 /// Submissions queued before the ring is entered early.
 const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completions before the kernel has to set some aside.
-const COMPLETION_ENTRIES: u32 = 8192;
-/// Receive buffers of one segment, and their size: four megabytes. A turn gathers
-/// up to half as many receives, and the more it gathers the fewer and larger its
-/// sends are.
-const BUFFER_COUNT: u16 = 4096;
+const COMPLETION_ENTRIES: u32 = 32_768;
+/// Receive buffers of the first ring: 16 MiB. A turn gathers up to half as many
+/// receives, and the more it gathers, the fewer and larger its sends are: with a
+/// quarter of these, a message at a thousand busy connections cost 1.42 us instead
+/// of 1.26.
+const BUFFERS_OF_FIRST: u16 = 16_384;
+/// Receive buffers of each further ring, of which there may be a hundred.
+const BUFFERS_OF_FURTHER: u16 = 1_024;
+/// Size of a receive buffer: a dozen small messages.
 const BUFFER_BYTES: u32 = 1024;
 
 /// One net ring and what is known of its table.
@@ -53,11 +57,16 @@ impl Segments {
 
     /// Opens one more ring; its eventfd fires with those of the others.
     pub(super) fn open(&mut self, notify: BorrowedFd<'_>) -> Result<RawFd, RingError> {
+        let buffer_count = if self.all.is_empty() {
+            BUFFERS_OF_FIRST
+        } else {
+            BUFFERS_OF_FURTHER
+        };
         let mut ring = Ring::open(&RingConfig {
             submission_entries: SUBMISSION_ENTRIES,
             completion_entries: COMPLETION_ENTRIES,
             slots: self.slots,
-            buffer_count: BUFFER_COUNT,
+            buffer_count,
             buffer_bytes: BUFFER_BYTES,
         })?;
         ring.notify(notify).map_err(RingError::Setup)?;

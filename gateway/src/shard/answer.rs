@@ -80,20 +80,14 @@ impl Shard {
 
     /// Puts an answer on its way to a connection.
     pub(super) fn push_answer(&mut self, id: Key, sequence: u64, outcome: Outcome) {
-        let Some(user_key) = self.user_of(id) else {
-            return;
-        };
-        let sender = self
-            .users
-            .get(user_key)
-            .map_or(0, |user| (user.hash.0 >> 64) as u64);
         if let Some(connection) = self.connections.get_mut(id)
             && connection.is_framed()
+            && connection.has_session()
         {
             connection.answers.push(Answer {
                 sequence,
                 id: MessageId {
-                    sender,
+                    sender: connection.sender_id,
                     number: sequence,
                 },
                 outcome,

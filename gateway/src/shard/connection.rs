@@ -6,6 +6,7 @@
 //! there is something to send, and partial input exists only between segments.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use iris_protocol::framed::Answer;
 use iris_protocol::{CloseReason, Protocol};
@@ -69,6 +70,11 @@ pub struct Connection {
     pub pause: Pause,
     /// Its user, in the phases that have one; else [`Key::NONE`].
     pub user: Key,
+    /// The user's name, while it has one: a message is stamped without a look at
+    /// the user itself.
+    pub name: Option<Rc<str>>,
+    /// First half of the ids of the user's messages.
+    pub sender_id: u64,
     /// The preface of a framed connection was read.
     pub preface_read: bool,
     /// It is on the list of connections with something to send.
@@ -109,6 +115,8 @@ impl Connection {
             phase: Phase::Open,
             pause: Pause::No,
             user: Key::NONE,
+            name: None,
+            sender_id: 0,
             preface_read: false,
             dirty: false,
             probing: false,

@@ -28,7 +28,7 @@ pub(super) struct Delivery<'a> {
 fn has_room(connection: &Connection, limits: &Limits) -> bool {
     connection.outbox.as_ref().is_none_or(|outbox| {
         outbox.retained_bytes() < limits.outbox_bytes_max
-            && outbox.unacked().len() < limits.unacked_deliveries_max as usize
+            && outbox.unacked_len() < limits.unacked_deliveries_max as usize
     })
 }
 
@@ -122,7 +122,7 @@ impl Shard {
             delivery.passport,
             now_ms,
         );
-        let is_first = outbox.unacked().len() == 1;
+        let is_first = outbox.unacked_len() == 1;
         self.mark_dirty(id);
         if is_first {
             let within_ms = if is_framed {
@@ -150,7 +150,7 @@ impl Shard {
             let Some(outbox) = connection.outbox.as_mut() else {
                 break;
             };
-            let oldest = connection.deliveries + 1 - outbox.unacked().len() as u64;
+            let oldest = connection.deliveries + 1 - outbox.unacked_len() as u64;
             if delivery < oldest {
                 break;
             }
@@ -183,11 +183,7 @@ impl Shard {
             let acked = outbox
                 .sent_position()
                 .saturating_sub(u64::from(outstanding));
-            if outbox
-                .unacked()
-                .front()
-                .is_none_or(|entry| entry.end > acked)
-            {
+            if outbox.oldest_end().is_none_or(|end| end > acked) {
                 break;
             }
             let Some(entry) = outbox.pop_acked() else {
@@ -266,7 +262,7 @@ impl Shard {
         let (user_key, drains) = (connection.user, connection.drains);
         let is_classic_session = !connection.is_framed() && connection.has_session();
         let wants_probe =
-            is_classic_session && !outbox.unacked().is_empty() && (outbox.awaited() > 0 || drains);
+            is_classic_session && outbox.unacked_len() > 0 && (outbox.awaited() > 0 || drains);
         if unsent < self.limits.outbox_bytes_max {
             self.resume(id, Pause::Outbox);
         }
@@ -287,7 +283,7 @@ impl Shard {
         let Some(outbox) = connection.outbox.as_ref() else {
             return;
         };
-        if !outbox.unacked().is_empty() {
+        if outbox.unacked_len() > 0 {
             let hurry = outbox.awaited() > 0 || connection.drains;
             self.check_within(
                 id,

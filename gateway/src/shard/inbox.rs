@@ -163,17 +163,20 @@ impl Shard {
             return 0;
         };
         let mut appended = 0;
-        let mut number = deliveries - outbox.unacked().len() as u64;
+        let mut number = deliveries - outbox.unacked_len() as u64;
         outbox.visit_unacked(|entry, sender, payload| {
             number += 1;
             if entry.stored == Stored::Failed && !stays_given {
                 let refused = Outcome::Refused(RefusalReason::Storage);
                 self.answer(entry.passport.reply, entry.passport.id, refused);
+                Stored::Failed
             } else if entry.stored == Stored::No {
                 let given = stays_given.then_some((id, number));
                 let token = self.append(user_key, sender, payload, entry.passport, given);
-                entry.stored = Stored::Appending(token);
                 appended += 1;
+                Stored::Appending(token)
+            } else {
+                entry.stored
             }
         });
         if let Some(connection) = self.connections.get_mut(id) {
@@ -226,7 +229,7 @@ impl Shard {
             return;
         }
         let (retained, unacked) = connection.outbox.as_ref().map_or((0, 0), |outbox| {
-            (outbox.retained_bytes(), outbox.unacked().len())
+            (outbox.retained_bytes(), outbox.unacked_len())
         });
         let page_bytes = self.limits.outbox_bytes_max / 2;
         let has_room =

@@ -198,6 +198,8 @@ impl Shard {
         user.session_number = user.session_number.wrapping_add(1);
         user.next_sequence = user.head;
         connection.user = user_key;
+        connection.name = Some(Rc::clone(&user.name));
+        connection.sender_id = user.sender_id();
         connection.drains = true;
         self.metrics.logins += 1;
         self.sessions += 1;
@@ -297,6 +299,7 @@ impl Shard {
             return;
         };
         connection.user = Key::NONE;
+        connection.name = None;
         connection.answers.clear();
         let unix_ms = self.now.unix_ms;
         let Some(user) = self.users.get_mut(user_key) else {
@@ -432,6 +435,6 @@ impl Shard {
 
     /// The name of the user on a connection, for logs.
     pub fn user_name(&self, id: Key) -> Option<Rc<str>> {
-        Some(Rc::clone(&self.users.get(self.user_of(id)?)?.name))
+        self.connections.get(id)?.name.clone()
     }
 }

@@ -65,16 +65,83 @@ pub enum Stored {
 pub struct Unacked {
     /// Stream position just behind the message's last byte.
     pub end: u64,
-    /// Length of its payload, which ends at `end`.
-    pub payload_len: u32,
-    /// Length of its sender's name in the name queue.
-    pub sender_len: u8,
     /// Where it stands in the store.
     pub stored: Stored,
-    /// When it was pushed, milliseconds of the core's clock.
-    pub pushed_at_ms: u64,
     /// The rest of what it is.
     pub passport: Passport,
+}
+
+/// An [`Unacked`] as it is kept: one cache line, because every delivery writes one.
+#[derive(Clone, Copy)]
+struct Entry {
+    end: u64,
+    id: MessageId,
+    sent_at_ms: u64,
+    expires_at_ms: u64,
+    /// See [`Stored::pack`].
+    stored: u64,
+    reply_user: Key,
+    payload_len: u32,
+    /// Milliseconds of the core's clock, which wrap after 49 days; only ages of
+    /// seconds are taken from it.
+    pushed_at_ms: u32,
+    reply_core: u16,
+    sender_len: u8,
+}
+
+const _: () = assert!(size_of::<Entry>() <= 72);
+
+/// No core has this number.
+const NO_REPLY: u16 = u16::MAX;
+
+impl Stored {
+    const FAILED: u64 = u64::MAX;
+    const APPENDING: u64 = 1 << 63;
+
+    /// Zero is no sequence, and none comes near the top bit.
+    fn pack(self) -> u64 {
+        match self {
+            Stored::No => 0,
+            Stored::At(sequence) => sequence,
+            Stored::Appending(token) => Self::APPENDING | u64::from(token),
+            Stored::Failed => Self::FAILED,
+        }
+    }
+
+    fn unpack(packed: u64) -> Stored {
+        match packed {
+            0 => Stored::No,
+            Self::FAILED => Stored::Failed,
+            token if token & Self::APPENDING != 0 => Stored::Appending(token as u32),
+            sequence => Stored::At(sequence),
+        }
+    }
+}
+
+impl Entry {
+    fn view(&self) -> Unacked {
+        Unacked {
+            end: self.end,
+            stored: Stored::unpack(self.stored),
+            passport: Passport {
+                id: self.id,
+                sent_at_ms: self.sent_at_ms,
+                expires_at_ms: self.expires_at_ms,
+                reply: self.is_awaited().then_some(ReplyTo {
+                    core: self.reply_core,
+                    user: self.reply_user,
+                }),
+            },
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.reply_core != NO_REPLY
+    }
+
+    fn starts_payload_at(&self) -> u64 {
+        self.end - u64::from(self.payload_len)
+    }
 }
 
 struct Chunk {
@@ -93,7 +160,7 @@ impl Chunk {
 #[derive(Default)]
 pub struct Outbox {
     chunks: VecDeque<Chunk>,
-    unacked: VecDeque<Unacked>,
+    unacked: VecDeque<Entry>,
     senders: VecDeque<u8>,
     /// Stream position up to which the kernel has taken the bytes.
     sent: u64,
@@ -238,13 +305,21 @@ impl Outbox {
         self.senders.extend(sender.as_bytes());
         self.awaited += u32::from(passport.reply.is_some());
         self.unasked += 1;
-        self.unacked.push_back(Unacked {
+        let reply = passport.reply.unwrap_or(ReplyTo {
+            core: NO_REPLY,
+            user: Key::NONE,
+        });
+        self.unacked.push_back(Entry {
             end: self.end,
+            id: passport.id,
+            sent_at_ms: passport.sent_at_ms,
+            expires_at_ms: passport.expires_at_ms,
+            stored: stored.pack(),
+            reply_user: reply.user,
             payload_len,
+            pushed_at_ms: now_ms as u32,
+            reply_core: reply.core,
             sender_len: sender.len() as u8,
-            stored,
-            pushed_at_ms: now_ms,
-            passport,
         });
     }
 
@@ -272,15 +347,16 @@ impl Outbox {
     pub fn pop_acked(&mut self) -> Option<Unacked> {
         let entry = self.unacked.pop_front()?;
         self.senders.drain(..usize::from(entry.sender_len));
-        self.awaited -= u32::from(entry.passport.reply.is_some());
-        Some(entry)
+        self.awaited -= u32::from(entry.is_awaited());
+        Some(entry.view())
     }
 
     /// Gives back the chunks that nobody needs any more.
     pub fn release(&mut self, pool: &mut Pool) {
-        let needed_from = self.unacked.front().map_or(self.sent, |entry| {
-            self.sent.min(entry.end - u64::from(entry.payload_len))
-        });
+        let needed_from = self
+            .unacked
+            .front()
+            .map_or(self.sent, |entry| self.sent.min(entry.starts_payload_at()));
         self.kept_from = needed_from;
         while let Some(front) = self.chunks.front_mut() {
             if front.end() > needed_from {
@@ -304,9 +380,20 @@ impl Outbox {
         }
     }
 
-    /// The messages that are not acknowledged, oldest first.
-    pub fn unacked(&self) -> &VecDeque<Unacked> {
-        &self.unacked
+    /// How many messages are not acknowledged.
+    pub fn unacked_len(&self) -> usize {
+        self.unacked.len()
+    }
+
+    /// Stream position behind the oldest message that is not acknowledged.
+    pub fn oldest_end(&self) -> Option<u64> {
+        self.unacked.front().map(|entry| entry.end)
+    }
+
+    /// How long the oldest message has waited for its acknowledgement.
+    pub fn oldest_age_ms(&self, now_ms: u64) -> Option<u64> {
+        let entry = self.unacked.front()?;
+        Some(u64::from((now_ms as u32).wrapping_sub(entry.pushed_at_ms)))
     }
 
     /// Changes where the message `from_back` places before the newest stands in
@@ -318,16 +405,17 @@ impl Outbox {
             return false;
         }
         let entry = &mut self.unacked[(len - 1 - from_back) as usize];
-        entry.stored = stored;
-        if matches!(stored, Stored::At(_)) && entry.passport.reply.take().is_some() {
+        entry.stored = stored.pack();
+        if matches!(stored, Stored::At(_)) && entry.is_awaited() {
+            entry.reply_core = NO_REPLY;
             self.awaited -= 1;
         }
         true
     }
 
     /// Calls `visit` with each unacknowledged message, its sender and payload,
-    /// oldest first.
-    pub fn visit_unacked(&mut self, mut visit: impl FnMut(&mut Unacked, &str, &[u8])) {
+    /// oldest first; it answers where the message stands in the store now.
+    pub fn visit_unacked(&mut self, mut visit: impl FnMut(&Unacked, &str, &[u8]) -> Stored) {
         let senders = self.senders.make_contiguous();
         let mut sender_at = 0;
         let mut chunks = self.chunks.iter().peekable();
@@ -343,7 +431,7 @@ impl Outbox {
             let payload = &chunk.bytes[end - entry.payload_len as usize..end];
             let sender = std::str::from_utf8(&senders[sender_at..sender_end])
                 .expect("names were valid when they were pushed");
-            visit(entry, sender, payload);
+            entry.stored = visit(&entry.view(), sender, payload).pack();
             sender_at = sender_end;
         }
     }
@@ -482,6 +570,7 @@ mod tests {
                 outbox.visit_unacked(|entry, sender, payload| {
                     assert_eq!(sender, "anna");
                     seen.push((entry.passport.id.number, payload.to_vec()));
+                    entry.stored
                 });
                 prop_assert_eq!(&seen, &model.unacked.iter().cloned().collect::<Vec<_>>());
             }

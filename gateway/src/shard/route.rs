@@ -4,8 +4,6 @@
 //! shard, here or over a lane, exactly once; a lane without room stops its
 //! sender from being read until there is room, so nothing is dropped.
 
-use std::rc::Rc;
-
 use iris_protocol::{MessageId, Name, Outcome, RefusalReason, SEQUENCE_MAX};
 use iris_storage::user_hash;
 
@@ -61,12 +59,13 @@ impl Shard {
         framed: Option<FramedSend>,
         payload: &[u8],
     ) -> bool {
-        let Some(user_key) = self.user_of(id) else {
+        let Some(connection) = self.connections.get(id) else {
             return true;
         };
-        let Some(user) = self.users.get_mut(user_key) else {
+        let Some(sender) = connection.name.clone() else {
             return true;
         };
+        let (user_key, sender_id) = (connection.user, connection.sender_id);
         if payload.len() > self.limits.payload_bytes_max as usize {
             // Only a classic send gets here; its protocol has no answer.
             self.metrics.count_refusal(RefusalReason::PayloadTooLarge);
@@ -90,6 +89,9 @@ impl Shard {
                 (number, self.limits.ttl_default_ms)
             }
             Some(send) => {
+                let Some(user) = self.users.get_mut(user_key) else {
+                    return true;
+                };
                 let sends = user.sends.get_or_insert_default();
                 sends.last_at_ms = self.now.core_ms;
                 match sends.find_or_begin(send.sequence, self.limits.unanswered_sends_max) {
@@ -114,7 +116,6 @@ impl Shard {
                 (send.sequence, ttl_ms)
             }
         };
-        let sender = Rc::clone(&user.name);
         let parcel = Parcel {
             target,
             hash,
@@ -124,7 +125,7 @@ impl Shard {
                 user: user_key,
             },
             id: MessageId {
-                sender: (user.hash.0 >> 64) as u64,
+                sender: sender_id,
                 number,
             },
             sent_at_ms: self.now.unix_ms,

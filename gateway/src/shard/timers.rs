@@ -165,10 +165,9 @@ impl Shard {
             }
             return u64::MAX;
         }
-        let Some(oldest) = outbox.unacked().front() else {
+        let Some(age_ms) = outbox.oldest_age_ms(now_ms) else {
             return PROBE_AFTER_MS;
         };
-        let age_ms = now_ms - oldest.pushed_at_ms;
         let awaited = outbox.awaited() > 0;
         let is_live = self
             .users

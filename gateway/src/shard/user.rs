@@ -135,6 +135,12 @@ impl User {
         }
     }
 
+    /// First half of the ids of its messages: the same for as long as the store
+    /// lives, so that a repeat keeps its id.
+    pub fn sender_id(&self) -> u64 {
+        (self.hash.0 >> 64) as u64
+    }
+
     /// Whether a session is attached.
     pub fn is_online(&self) -> bool {
         self.session != Key::NONE
