@@ -186,6 +186,10 @@ impl Shard {
         self.metrics.accepted += 1;
         let id = self.connections.insert(Connection::new(self.now.core_ms));
         self.check_within(id, self.limits.login_timeout_ms);
+        if self.draining {
+            // The kernel had accepted it before the listeners were let go of.
+            self.close(id, CloseReason::Draining);
+        }
         id
     }
 

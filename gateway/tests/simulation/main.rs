@@ -8,6 +8,7 @@ mod client;
 mod ledger;
 mod random;
 mod store;
+mod traces;
 mod world;
 
 use client::Client;
