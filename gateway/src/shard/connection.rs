@@ -98,7 +98,10 @@ pub struct Connection {
     pub drains: bool,
     /// When the wheel will look at it; 0 is never.
     pub check_at: Tick,
-    /// When something was last received, milliseconds of the core's clock.
+    /// It has had a user. Until then its time to log in runs, whatever it says.
+    pub had_user: bool,
+    /// When something was last received, milliseconds of the core's clock; until
+    /// it has had a user, when it came.
     pub received_at_ms: u64,
     /// Users it follows.
     pub follows: Vec<Box<str>>,
@@ -128,6 +131,7 @@ impl Connection {
             deliveries: 0,
             drains: false,
             check_at: 0,
+            had_user: false,
             received_at_ms: now_ms,
             follows: Vec::new(),
             inquiries: 0,

@@ -179,6 +179,7 @@ impl Shard {
             self.close(id, CloseReason::Replaced);
         } else {
             connection.phase = Phase::Open;
+            connection.had_user = true;
             self.push_frame(id, |out| out.extend(classic::LOGIN_OK));
             self.read_unread(id);
         }
@@ -200,6 +201,8 @@ impl Shard {
         connection.user = user_key;
         connection.name = Some(Rc::clone(&user.name));
         connection.sender_id = user.sender_id();
+        connection.had_user = true;
+        connection.received_at_ms = self.now.core_ms;
         connection.drains = true;
         self.metrics.logins += 1;
         self.sessions += 1;

@@ -36,7 +36,10 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.received_at_ms = now_ms;
+        // Bytes that come drop by drop do not put off the end of a login that is due.
+        if connection.had_user {
+            connection.received_at_ms = now_ms;
+        }
         if matches!(connection.phase, Phase::Closing(_)) {
             self.received_while_closing(id, segment);
         } else if connection.is_read() && connection.held.is_empty() {

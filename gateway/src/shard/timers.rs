@@ -104,7 +104,7 @@ impl Shard {
             }
             Phase::Open => {
                 // A classic connection that lost its user may stay as long as it likes.
-                if connection.protocol.is_none() || connection.is_framed() {
+                if !connection.had_user {
                     if silent_ms >= self.limits.login_timeout_ms {
                         self.close(id, CloseReason::LoginTimeout);
                         return;

@@ -151,3 +151,42 @@ fn a_connection_accepted_during_a_drain_is_closed() {
     trace.effects();
     assert!(trace.is_closed_for(id, CloseReason::Draining));
 }
+
+#[test]
+fn the_time_to_log_in_is_not_put_off_by_what_is_no_login() {
+    let limits = Limits::default();
+    // A preface and frames that are passed over, byte by byte; a classic send that
+    // never ends; a classic login without a name.
+    let mut skipped = framed::PREFACE.to_vec();
+    skipped.extend([0, 0, 0, 200, 0xf0, 0, 0, 0]);
+    skipped.extend([0; 200]);
+    for said in [&skipped[..], &[0x02, 0, 9, b'a', b'a', b'a'], &[0x01]] {
+        let mut trace = Trace::new(limits.clone());
+        let id = trace.shard.accepted();
+        let mut bytes = said.iter();
+        for _ in 0..55 {
+            if let Some(byte) = bytes.next() {
+                trace.received(id, &[*byte]);
+            }
+            trace.wait(limits.login_timeout_ms / 50);
+        }
+        assert!(
+            trace.is_closed_for(id, CloseReason::LoginTimeout),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_classic_connection_that_lost_its_user_stays() {
+    let mut trace = Trace::new(Limits::default());
+    let older = trace.classic("anna");
+    let newer = trace.shard.accepted();
+    trace.received(newer, &classic_login("anna"));
+    trace.shard.probed(older, Some(0));
+    trace.effects();
+    assert!(trace.take_sent(newer).starts_with(classic::LOGIN_OK));
+    trace.wait(600_000);
+    assert_eq!(trace.shard.closing_reason(older), None);
+    assert_eq!(trace.shard.closing_reason(newer), None);
+}
