@@ -81,6 +81,9 @@ pub struct Connection {
     pub dirty: bool,
     /// A question to the kernel about unacknowledged bytes is under way.
     pub probing: bool,
+    /// Its input is being decoded right now: whoever comes upon it meanwhile leaves
+    /// what is held to those who do that, who take the segments in order.
+    pub reading: bool,
     /// Bytes of an oversized frame still to be passed over.
     pub skip: usize,
     /// Bytes of a command that is not complete, or not read yet because of a pause.
@@ -123,6 +126,7 @@ impl Connection {
             preface_read: false,
             dirty: false,
             probing: false,
+            reading: false,
             skip: 0,
             partial: Vec::new(),
             held: VecDeque::new(),

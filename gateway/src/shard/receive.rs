@@ -138,7 +138,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        if !connection.is_read() {
+        if !connection.is_read() || connection.reading {
             return;
         }
         if !connection.partial.is_empty() {
@@ -176,6 +176,17 @@ impl Shard {
     /// Decodes and acts until the input ends or the connection stops being read;
     /// says how many bytes are done with.
     fn consume(&mut self, id: Key, input: &[u8]) -> usize {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.reading = true;
+        }
+        let consumed = self.consume_commands(id, input);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.reading = false;
+        }
+        consumed
+    }
+
+    fn consume_commands(&mut self, id: Key, input: &[u8]) -> usize {
         let mut at = 0;
         while at < input.len() {
             let Some(connection) = self.connections.get_mut(id) else {

@@ -4,7 +4,7 @@
 use iris_gateway::shard::{Effect, Key, Limits, Now, Shard, ShardOptions};
 use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame};
 use iris_protocol::{CloseReason, Name, classic};
-use iris_storage::{Reply, Request};
+use iris_storage::{Reply, Request, record};
 
 use crate::world::Everybody;
 
@@ -189,4 +189,40 @@ fn a_classic_connection_that_lost_its_user_stays() {
     trace.wait(600_000);
     assert_eq!(trace.shard.closing_reason(older), None);
     assert_eq!(trace.shard.closing_reason(newer), None);
+}
+
+fn classic_send(target: &str, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    classic::encode_send(&mut out, name_of(target), payload);
+    out
+}
+
+#[test]
+fn segments_held_during_a_login_are_read_in_order() {
+    let mut trace = Trace::new(Limits::default());
+    trace.classic("anna");
+    // It waits for the older session to end, and says more meanwhile.
+    let waiting = trace.shard.accepted();
+    trace.received(waiting, &classic_login("anna"));
+    let mut pipelined = classic_login("bert");
+    pipelined.extend(classic_send("carl", b"first"));
+    trace.received(waiting, &pipelined);
+    trace.received(waiting, &classic_send("carl", b"second"));
+    // A newer login overtakes it: it is free to become another user.
+    let newest = trace.shard.accepted();
+    trace.received(newest, &classic_login("anna"));
+    let appended: Vec<Vec<u8>> = trace
+        .store
+        .iter()
+        .filter_map(|request| match request {
+            Request::Append { record, .. } => {
+                let mut record = record.clone();
+                record::seal(&mut record, 1, 1).expect("a sound record");
+                let view = record::view(&record).expect("a sound record");
+                Some(view.payload.to_vec())
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(appended, [b"first".to_vec(), b"second".to_vec()]);
 }
