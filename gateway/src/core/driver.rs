@@ -362,10 +362,15 @@ impl Core {
         socket.sending = false;
         match result {
             Ok(len) => self.shard.sent(key, len),
-            // The receive tells why; until then nothing more is sent.
-            Err(_) => {
+            // The receive tells why, unless it has told all it can; until then
+            // nothing more is sent.
+            Err(error) => {
                 socket.broken = true;
-                self.shard.sent(key, 0);
+                let reason = match error.kind() {
+                    io::ErrorKind::TimedOut => CloseReason::Unreachable,
+                    _ => CloseReason::PeerReset,
+                };
+                self.shard.send_failed(key, reason);
             }
         }
         self.perform();

@@ -181,6 +181,7 @@ impl Shard {
             connection.phase = Phase::Open;
             connection.had_user = true;
             self.push_frame(id, |out| out.extend(classic::LOGIN_OK));
+            self.pause_if_flooded(id);
             self.read_unread(id);
         }
     }
@@ -223,6 +224,7 @@ impl Shard {
         } else {
             connection.phase = Phase::Session;
             self.push_frame(id, |out| out.extend(classic::LOGIN_OK));
+            self.pause_if_flooded(id);
             self.advance_drain(user_key);
             self.read_unread(id);
         }

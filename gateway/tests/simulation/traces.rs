@@ -226,3 +226,61 @@ fn segments_held_during_a_login_are_read_in_order() {
         .collect();
     assert_eq!(appended, [b"first".to_vec(), b"second".to_vec()]);
 }
+
+#[test]
+fn a_peer_that_logs_in_for_ever_and_takes_no_answer_is_not_read_further() {
+    let limits = Limits {
+        outbox_bytes_max: 4_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits.clone());
+    let id = trace.classic("anna");
+    let mut logins = 0;
+    for _ in 0..10_000 {
+        trace.received(id, &classic_login("anna"));
+        logins += 1;
+        trace.shard.probed(id, Some(0));
+        trace.effects();
+        trace.store_replies();
+        if trace.asked.last() == Some(&Effect::Pause(id)) {
+            break;
+        }
+    }
+    assert!(
+        logins < 2_000,
+        "every login is answered, though none is taken"
+    );
+    // A peer that ends its side after that, and never takes anything, is no leak.
+    trace.shard.peer_ended(id, CloseReason::PeerClosed);
+    trace.effects();
+    assert_eq!(trace.shard.closing_reason(id), None);
+    trace.shard.send_failed(id, CloseReason::Unreachable);
+    trace.effects();
+    assert!(trace.is_closed_for(id, CloseReason::Unreachable));
+}
+
+#[test]
+fn a_peer_that_logs_in_often_and_takes_its_answers_is_read() {
+    let limits = Limits {
+        outbox_bytes_max: 100,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let id = trace.classic("anna");
+    let mut answers = 0;
+    for round in 0..1_000 {
+        trace.received(id, &classic_login("anna"));
+        trace.shard.probed(id, Some(0));
+        trace.store_replies();
+        if round % 50 == 49 {
+            answers += trace.take_sent(id).len() / classic::LOGIN_OK.len();
+            // What was held is read: each login of it asks the kernel again.
+            for _ in 0..50 {
+                trace.shard.probed(id, Some(0));
+                trace.store_replies();
+                answers += trace.take_sent(id).len() / classic::LOGIN_OK.len();
+            }
+        }
+    }
+    assert_eq!(answers, 1_000);
+}
