@@ -20,6 +20,10 @@ const POOLED_PARTIAL_BYTES_MAX: usize = 128 << 10;
 /// the rest: its socket is not received from until the connection is read again.
 const HELD_BYTES_MAX: u64 = 64 << 10;
 
+/// Untaken bytes that end a connection, in full outboxes. What one segment may
+/// ask for before its connection is paused stays far below.
+const OUTBOXES_UNTAKEN_MAX: u64 = 8;
+
 /// What became of one decoding step.
 enum Step {
     /// So many bytes are done with; go on.
@@ -354,14 +358,18 @@ impl Shard {
         }
     }
 
-    /// Stops reading a connection that does not take what it asked for.
+    /// Stops reading a connection that does not take what it asked for; ends it
+    /// when what it asked for once comes of itself, such as changes of users it
+    /// follows, and it takes none of that for long.
     pub(super) fn pause_if_flooded(&mut self, id: Key) {
         let unsent = self
             .connections
             .get(id)
             .and_then(|connection| connection.outbox.as_ref())
             .map_or(0, |outbox| outbox.unsent_bytes());
-        if unsent > 2 * self.limits.outbox_bytes_max {
+        if unsent > OUTBOXES_UNTAKEN_MAX * self.limits.outbox_bytes_max {
+            self.close(id, CloseReason::SlowReader);
+        } else if unsent > 2 * self.limits.outbox_bytes_max {
             self.pause(id, Pause::Outbox);
         }
     }

@@ -284,3 +284,27 @@ fn a_peer_that_logs_in_often_and_takes_its_answers_is_read() {
     }
     assert_eq!(answers, 1_000);
 }
+
+#[test]
+fn a_follower_that_takes_nothing_is_closed_before_its_outbox_grows() {
+    let limits = Limits {
+        outbox_bytes_max: 4_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits.clone());
+    let follower = trace.framed("anna");
+    let mut follow = Vec::new();
+    framed::encode::follow(&mut follow, b"bert");
+    trace.received(follower, &follow);
+    trace.store_replies();
+    for _ in 0..2_000 {
+        let followed = trace.framed("bert");
+        trace.shard.ended(followed, CloseReason::PeerClosed, None);
+        trace.effects();
+        trace.store_replies();
+    }
+    assert!(trace.is_closed_for(follower, CloseReason::SlowReader));
+    trace.shard.measure();
+    let bytes = trace.shard.metrics.outbox_bytes;
+    assert!(bytes < 100_000, "{bytes} bytes in outboxes");
+}
