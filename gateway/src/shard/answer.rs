@@ -64,13 +64,15 @@ impl Shard {
         } else {
             sends.recent[at].outcome = Some(outcome);
         }
-        while sends.recent.len() > remembered_max
-            && sends
+        // Those that wait stand in front, so the search is short; behind one that
+        // waits for long, the answered ones do not pile up.
+        while sends.recent.len() - sends.unanswered as usize > remembered_max {
+            let oldest = sends
                 .recent
-                .front()
-                .is_some_and(|send| send.outcome.is_some())
-        {
-            sends.recent.pop_front();
+                .iter()
+                .position(|send| send.outcome.is_some())
+                .expect("more are known than wait");
+            sends.recent.remove(oldest);
         }
         let session = user.session;
         if session != Key::NONE {

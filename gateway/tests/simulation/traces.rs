@@ -308,3 +308,34 @@ fn a_follower_that_takes_nothing_is_closed_before_its_outbox_grows() {
     let bytes = trace.shard.metrics.outbox_bytes;
     assert!(bytes < 100_000, "{bytes} bytes in outboxes");
 }
+
+fn framed_send(sequence: u64, target: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    framed::encode::send(&mut out, sequence, 0, target.as_bytes(), b"a message");
+    out
+}
+
+#[test]
+fn answers_are_remembered_up_to_their_number_behind_one_that_waits() {
+    let limits = Limits {
+        remembered_answers_max: 8,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let sender = trace.framed("anna");
+    trace.framed("bert");
+    // Bert does not acknowledge this one; Carl is away.
+    trace.received(sender, &framed_send(1, "bert"));
+    for sequence in 2..=20 {
+        trace.received(sender, &framed_send(sequence, "carl"));
+        trace.store_replies();
+    }
+    for (sequence, duplicates) in [(1, 1), (13, 2), (20, 3), (12, 3), (2, 3)] {
+        trace.received(sender, &framed_send(sequence, "carl"));
+        trace.store_replies();
+        assert_eq!(
+            trace.shard.metrics.duplicates_dropped, duplicates,
+            "send {sequence}"
+        );
+    }
+}
