@@ -448,6 +448,8 @@ impl Outbox {
                 break;
             }
             self.end = back.start;
+            // What will not be sent is not waited for.
+            self.sealed_at = self.sealed_at.map(|sealed_at| sealed_at.min(self.end));
             let chunk = self.chunks.pop_back().expect("back was there");
             pool.put_chunk(chunk.bytes);
         }
@@ -595,6 +597,24 @@ mod tests {
             assert_eq!(outbox.retained_bytes(), 0);
         }
         assert!(outbox.is_idle());
+    }
+
+    #[test]
+    fn a_sealed_outbox_whose_messages_are_abandoned_counts_as_flushed() {
+        let mut pool = Pool::default();
+        let mut outbox = pool.outbox();
+        for number in 0..3 {
+            outbox.push(&mut pool, 400, |out| out.extend([0u8; 400]));
+            outbox.track("anna", 400, Stored::No, passport(number), 0);
+        }
+        let (chunk, _) = outbox.next_chunk().expect("the first chunk");
+        let len = chunk.len();
+        drop(chunk);
+        outbox.seal();
+        outbox.abandon_unacked(&mut pool);
+        outbox.sent(&mut pool, len);
+        assert!(outbox.next_chunk().is_none());
+        assert!(outbox.is_flushed());
     }
 
     #[test]
