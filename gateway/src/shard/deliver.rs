@@ -25,6 +25,7 @@ pub(super) struct Delivery<'a> {
 }
 
 /// Whether a session has room for one more message in memory.
+#[inline(always)]
 fn has_room(connection: &Connection, limits: &Limits) -> bool {
     connection.outbox.as_ref().is_none_or(|outbox| {
         outbox.retained_bytes() < limits.outbox_bytes_max
@@ -34,6 +35,9 @@ fn has_room(connection: &Connection, limits: &Limits) -> bool {
 
 impl Shard {
     /// Delivers a message to a user of this core.
+    // Inlined: a message's fields stay in registers. Through memory they are copied
+    // in pairs, and each such load waits for every older store to a cold line.
+    #[inline(always)]
     pub(super) fn deliver(&mut self, parcel: &Parcel<'_>) {
         let user_key = match self.directory.get(&parcel.hash) {
             Some(key) => *key,
@@ -89,6 +93,7 @@ impl Shard {
     }
 
     /// Puts a message into a session's outbox.
+    #[inline(always)]
     pub(super) fn push_delivery(&mut self, id: Key, delivery: &Delivery<'_>) {
         let now_ms = self.now.core_ms;
         let Some(connection) = self.connections.get_mut(id) else {

@@ -22,6 +22,8 @@ const CHUNK_BYTES: [usize; 3] = [512, 4 << 10, 32 << 10];
 const POOLED_CHUNKS_MAX: [usize; 3] = [4096, 2048, 512];
 /// Emptied outboxes kept for reuse, per core.
 const POOLED_OUTBOXES_MAX: usize = 4096;
+/// Entries that are done with before the others move to the front.
+const COMPACT_AFTER: usize = 32;
 
 /// Whom to tell what became of a message: the sender's home and its user there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,7 +162,10 @@ impl Chunk {
 #[derive(Default)]
 pub struct Outbox {
     chunks: VecDeque<Chunk>,
-    unacked: VecDeque<Entry>,
+    /// Oldest first, behind `acked` entries that are done with. A vector, because
+    /// its push writes an entry in place; a deque copies it through the stack.
+    unacked: Vec<Entry>,
+    acked: usize,
     senders: VecDeque<u8>,
     /// Stream position up to which the kernel has taken the bytes.
     sent: u64,
@@ -240,6 +245,7 @@ impl Pool {
             self.put_chunk(chunk.bytes);
         }
         outbox.unacked.clear();
+        outbox.acked = 0;
         outbox.senders.clear();
         outbox.sent = 0;
         outbox.end = 0;
@@ -261,6 +267,7 @@ impl Pool {
 
 impl Outbox {
     /// Appends `len` bytes that `write` produces, contiguous in one chunk.
+    #[inline(always)]
     pub fn push(&mut self, pool: &mut Pool, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let fits = self.sealed_at != Some(self.end)
             && self.chunks.back_mut().is_some_and(|chunk| {
@@ -294,6 +301,7 @@ impl Outbox {
     }
 
     /// Notes that the bytes pushed last were a message, whose payload is their tail.
+    #[inline(always)]
     pub fn track(
         &mut self,
         sender: &str,
@@ -309,7 +317,7 @@ impl Outbox {
             core: NO_REPLY,
             user: Key::NONE,
         });
-        self.unacked.push_back(Entry {
+        self.unacked.push(Entry {
             end: self.end,
             id: passport.id,
             sent_at_ms: passport.sent_at_ms,
@@ -345,7 +353,15 @@ impl Outbox {
 
     /// Takes the oldest message off the queue: its reader has it.
     pub fn pop_acked(&mut self) -> Option<Unacked> {
-        let entry = self.unacked.pop_front()?;
+        let entry = *self.unacked.get(self.acked)?;
+        self.acked += 1;
+        if self.acked == self.unacked.len() {
+            self.unacked.clear();
+            self.acked = 0;
+        } else if self.acked >= COMPACT_AFTER && self.acked * 2 >= self.unacked.len() {
+            self.unacked.drain(..self.acked);
+            self.acked = 0;
+        }
         self.senders.drain(..usize::from(entry.sender_len));
         self.awaited -= u32::from(entry.is_awaited());
         Some(entry.view())
@@ -354,8 +370,7 @@ impl Outbox {
     /// Gives back the chunks that nobody needs any more.
     pub fn release(&mut self, pool: &mut Pool) {
         let needed_from = self
-            .unacked
-            .front()
+            .oldest()
             .map_or(self.sent, |entry| self.sent.min(entry.starts_payload_at()));
         self.kept_from = needed_from;
         while let Some(front) = self.chunks.front_mut() {
@@ -382,17 +397,21 @@ impl Outbox {
 
     /// How many messages are not acknowledged.
     pub fn unacked_len(&self) -> usize {
-        self.unacked.len()
+        self.unacked.len() - self.acked
+    }
+
+    fn oldest(&self) -> Option<&Entry> {
+        self.unacked.get(self.acked)
     }
 
     /// Stream position behind the oldest message that is not acknowledged.
     pub fn oldest_end(&self) -> Option<u64> {
-        self.unacked.front().map(|entry| entry.end)
+        self.oldest().map(|entry| entry.end)
     }
 
     /// How long the oldest message has waited for its acknowledgement.
     pub fn oldest_age_ms(&self, now_ms: u64) -> Option<u64> {
-        let entry = self.unacked.front()?;
+        let entry = self.oldest()?;
         Some(u64::from((now_ms as u32).wrapping_sub(entry.pushed_at_ms)))
     }
 
@@ -400,11 +419,11 @@ impl Outbox {
     /// the store; `false` if it is not here any more. What is stored needs no
     /// further answer.
     pub fn set_stored(&mut self, from_back: u64, stored: Stored) -> bool {
-        let len = self.unacked.len() as u64;
-        if from_back >= len {
+        if from_back >= self.unacked_len() as u64 {
             return false;
         }
-        let entry = &mut self.unacked[(len - 1 - from_back) as usize];
+        let at = self.unacked.len() - 1 - from_back as usize;
+        let entry = &mut self.unacked[at];
         entry.stored = stored.pack();
         if matches!(stored, Stored::At(_)) && entry.is_awaited() {
             entry.reply_core = NO_REPLY;
@@ -419,7 +438,7 @@ impl Outbox {
         let senders = self.senders.make_contiguous();
         let mut sender_at = 0;
         let mut chunks = self.chunks.iter().peekable();
-        for entry in &mut self.unacked {
+        for entry in &mut self.unacked[self.acked..] {
             while chunks.peek().is_some_and(|chunk| chunk.end() < entry.end) {
                 chunks.next();
             }
@@ -440,6 +459,7 @@ impl Outbox {
     /// bytes as far as whole chunks of nothing else have not begun to be sent.
     pub fn abandon_unacked(&mut self, pool: &mut Pool) {
         self.unacked.clear();
+        self.acked = 0;
         self.senders.clear();
         self.awaited = 0;
         while let Some(back) = self.chunks.back() {
@@ -483,7 +503,7 @@ impl Outbox {
 
     /// Whether it holds neither bytes nor messages.
     pub fn is_idle(&self) -> bool {
-        self.is_flushed() && self.unacked.is_empty()
+        self.is_flushed() && self.unacked_len() == 0
     }
 
     /// Bytes not yet taken by the kernel.
