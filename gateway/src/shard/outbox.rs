@@ -65,8 +65,6 @@ pub enum Stored {
 /// A message that was put into the outbox and is not acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub struct Unacked {
-    /// Stream position just behind the message's last byte.
-    pub end: u64,
     /// Where it stands in the store.
     pub stored: Stored,
     /// The rest of what it is.
@@ -123,7 +121,6 @@ impl Stored {
 impl Entry {
     fn view(&self) -> Unacked {
         Unacked {
-            end: self.end,
             stored: Stored::unpack(self.stored),
             passport: Passport {
                 id: self.id,
