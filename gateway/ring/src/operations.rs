@@ -118,6 +118,10 @@ impl Ring {
 
     /// Ends our direction of a socket: the peer sees the end after what was sent; what it sends is
     /// still received.
+    ///
+    /// The kernel shuts on a thread of its own, after what was queued behind it, and looks the slot
+    /// up only then: close the slot once [`Completion::ShutDown`](crate::Completion::ShutDown) has
+    /// come, or the next socket in it is shut instead. The same goes for [`Ring::shutdown`].
     pub fn shutdown_write(&mut self, slot: u32, token: u64) {
         let entry = opcode::Shutdown::new(self.fixed(slot), libc::SHUT_WR)
             .build()

@@ -300,9 +300,10 @@ impl Core {
                 let wake = self.shared.wakes[self.index].eventfd();
                 self.segments.all[0].ring.watch(wake, 0);
             }
-            Completion::Closed { .. }
-            | Completion::ShutDown { .. }
-            | Completion::Adopted { .. } => {}
+            Completion::ShutDown { token, result } => {
+                self.was_shut(Key::from_token(token), result);
+            }
+            Completion::Closed { .. } | Completion::Adopted { .. } => {}
         }
     }
 

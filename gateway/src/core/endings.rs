@@ -53,14 +53,14 @@ impl Core {
                     return;
                 }
                 if !socket.broken {
-                    socket.shut = true;
+                    socket.shutting += 1;
                     ring.shutdown_write(socket.slot, key.token());
                 }
                 socket.fate = Fate::Lingers(reason);
                 self.proceed(key);
             }
             Fate::Lingers(reason) => {
-                if socket.receive != Receive::Over || socket.probing {
+                if socket.receive != Receive::Over || socket.probing || socket.shutting > 0 {
                     return;
                 }
                 socket.fate = Fate::Asks(reason);
@@ -68,6 +68,15 @@ impl Core {
             }
             _ => {}
         }
+    }
+
+    /// The kernel has shut a socket, or found nothing left to shut.
+    pub(super) fn was_shut(&mut self, key: Key, result: io::Result<()>) {
+        if let Some(socket) = self.sockets.get_mut(key) {
+            socket.shutting -= 1;
+            socket.shut |= result.is_ok();
+        }
+        self.proceed(key);
     }
 
     /// The kernel said how many bytes the peer has not acknowledged.
@@ -129,6 +138,7 @@ impl Core {
             return false;
         }
         socket.broken = true;
+        socket.shutting += 1;
         self.segments.all[usize::from(socket.segment)]
             .ring
             .shutdown(socket.slot, key.token());

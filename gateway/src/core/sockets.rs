@@ -57,6 +57,10 @@ pub(super) struct Socket {
     pub(super) probing: bool,
     /// Our side was shut, which the kernel counts as one more byte to acknowledge.
     pub(super) shut: bool,
+    /// Shutdowns under way. The kernel does them on a thread of its own, after what
+    /// was queued behind them, and looks its slot up only then: until they are done
+    /// the slot must not be given to another socket.
+    pub(super) shutting: u8,
 }
 
 /// The sockets of a core.
@@ -81,6 +85,7 @@ impl Sockets {
             broken: false,
             probing: false,
             shut: false,
+            shutting: 0,
         });
     }
 
