@@ -530,7 +530,7 @@ impl Core {
         let lanes_sent = (0..self.shared.wakes.len()).all(|to| !self.shard.has_batch(to as u16));
         if self.shard.connections_len() == 0 && lanes_sent && !self.told_drained {
             self.told_drained = true;
-            self.shared.core_is_drained();
+            self.shared.core_is_drained(self.index);
         }
         self.told_drained
             && self.shared.all_drained()

@@ -58,8 +58,8 @@ pub fn start(
         .io_memory(0)
         .preempt_timer(PREEMPT_EVERY)
         .spawn(move || async move {
-            let _guard = EndOfCore(Arc::clone(&options.shared));
             let index = options.index;
+            let _guard = EndOfCore(Arc::clone(&options.shared), index);
             let core = Core::new(options).map_err(|error| error.to_string());
             match core {
                 Ok(core) => {
@@ -76,15 +76,14 @@ pub fn start(
         .map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// However a core ends, the others are told: they drain rather than wait for it.
-struct EndOfCore(Arc<Shared>);
+/// However a core ends, be it that it never began, the others are told: they drain
+/// rather than wait for it.
+struct EndOfCore(Arc<Shared>, usize);
 
 impl Drop for EndOfCore {
     fn drop(&mut self) {
         self.0.drain();
-        if std::thread::panicking() {
-            self.0.core_is_drained();
-        }
+        self.0.core_is_drained(self.1);
     }
 }
 
@@ -114,5 +113,21 @@ async fn run(mut core: Core) -> io::Result<()> {
             future::or(rung, sleep(timeout)).await;
             core.rise();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_ends_in_any_way_is_waited_for_no_longer() {
+        let shared = Arc::new(Shared::new(2, 1).expect("eventfds"));
+        shared.core_is_drained(0);
+        drop(EndOfCore(Arc::clone(&shared), 0));
+        assert!(shared.is_draining(), "the others go on alone");
+        assert!(!shared.all_drained(), "one core counts once");
+        drop(EndOfCore(Arc::clone(&shared), 1));
+        assert!(shared.all_drained());
     }
 }

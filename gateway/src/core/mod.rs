@@ -20,7 +20,7 @@ mod wake;
 
 use std::os::fd::RawFd;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub use driver::{Core, CoreOptions};
 pub use executor::{CoreHandle, start};
@@ -40,8 +40,8 @@ pub struct Shared {
     connections_max: usize,
     /// A drain was asked for.
     draining: AtomicBool,
-    /// Cores that have no connection left while draining.
-    drained: AtomicU32,
+    /// Which cores have no connection left while draining, or have ended.
+    drained: Vec<AtomicBool>,
 }
 
 impl Shared {
@@ -56,7 +56,7 @@ impl Shared {
             connections: AtomicUsize::new(0),
             connections_max,
             draining: AtomicBool::new(false),
-            drained: AtomicU32::new(0),
+            drained: (0..cores).map(|_| AtomicBool::new(false)).collect(),
         })
     }
 
@@ -70,14 +70,16 @@ impl Shared {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Notes that one more core has nothing left to give to others.
-    pub(crate) fn core_is_drained(&self) {
-        self.drained.fetch_add(1, Ordering::AcqRel);
+    /// Notes that this core has nothing left to give to others.
+    fn core_is_drained(&self, core: usize) {
+        self.drained[core].store(true, Ordering::Release);
         self.wakes.iter().for_each(Wake::ring);
     }
 
     fn all_drained(&self) -> bool {
-        self.drained.load(Ordering::Acquire) as usize >= self.wakes.len()
+        self.drained
+            .iter()
+            .all(|drained| drained.load(Ordering::Acquire))
     }
 
     /// Takes a place for one more connection, if there is one.
