@@ -4,7 +4,8 @@
 //! Each ordered pair of cores has a ring of [`LANE_BATCHES`] batches and one for
 //! the return, single producer and single consumer, lock-free (rtrb). A lane that
 //! is full keeps the next batch growing at its producer's shard, which stops
-//! reading the connections that need that lane: nothing is dropped.
+//! reading the connections that need that lane: nothing is dropped, but for what
+//! a core that has ended will not take, none of which is acknowledged.
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -67,11 +68,18 @@ impl Lanes {
             let Some(lane) = lane else {
                 continue;
             };
-            if !shard.has_batch(to as u16) || lane.batches.is_full() {
+            // A core that has ended takes nothing any more; what is for it is let go,
+            // so that those who wait for room, and the drain, do not wait for ever.
+            let has_ended = lane.batches.is_abandoned();
+            if !shard.has_batch(to as u16) || (lane.batches.is_full() && !has_ended) {
                 continue;
             }
             let empty = lane.emptied.pop().unwrap_or_default();
             if let Ok(batch) = shard.take_batch(to as u16, empty) {
+                if has_ended {
+                    shard.metrics.lane_dropped += 1;
+                    continue;
+                }
                 // There was room, and nobody else produces here.
                 let _ = lane.batches.push(batch);
                 sent_to(to);
@@ -108,5 +116,62 @@ impl Lanes {
             .iter()
             .flatten()
             .any(|lane| !lane.batches.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iris_protocol::{Name, classic};
+    use iris_storage::user_hash;
+
+    use super::*;
+    use crate::shard::{Authenticator, Limits, ShardOptions};
+
+    struct Everybody;
+
+    impl Authenticator for Everybody {
+        fn admits(&self, _user: &str, _credential: Option<&[u8]>) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_core_that_has_ended_holds_nobody_up() {
+        let home_of = |name: &str| user_hash(1, name).home(2);
+        let name_at = |core: usize| {
+            let names = (0..100).map(|n| format!("user-{n}"));
+            let mut at_core = names.filter(|name| home_of(name) == core);
+            at_core.next().expect("a name with that home")
+        };
+        let (here, there) = (name_at(0), name_at(1));
+        let mut shard = Shard::new(ShardOptions {
+            core: 0,
+            cores: 2,
+            seed: 1,
+            first_number: 1,
+            limits: Limits::default(),
+            authenticator: Box::new(Everybody),
+        });
+        let mut lanes = mesh(2);
+        let ended = lanes.pop();
+        let id = shard.accepted();
+        let mut input = Vec::new();
+        classic::encode_login(&mut input, Name::parse(here.as_bytes()).expect("a name"));
+        shard.received(id, &input);
+        input.clear();
+        classic::encode_send(
+            &mut input,
+            Name::parse(there.as_bytes()).expect("a name"),
+            b"",
+        );
+        for _ in 0..LANE_BATCHES + 1 {
+            shard.received(id, &input);
+            lanes[0].send(&mut shard, |_| ());
+        }
+        assert!(shard.has_batch(1), "a full lane keeps the batch");
+        drop(ended);
+        lanes[0].send(&mut shard, |to| panic!("core {to} has ended"));
+        assert!(!shard.has_batch(1));
+        assert_eq!(shard.metrics.lane_dropped, 1);
     }
 }
