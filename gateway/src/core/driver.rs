@@ -29,6 +29,9 @@ const COMPLETIONS_PER_TURN: usize = 32_768;
 const REPLIES_PER_TURN: usize = 4096;
 /// Longest sleep of a core.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// How soon a core that would sleep looks again at a full lane: whoever empties it
+/// does not rouse this one, whose connections may all wait for room there.
+const LANE_AGAIN: Duration = Duration::from_millis(1);
 /// How often a core shows its counts.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
@@ -230,7 +233,9 @@ impl Core {
             .front()
             .map_or(u64::MAX, |(until_ms, _)| *until_ms);
         let until_ms = tick_ms.min(patience_ms);
-        let idle_max = if self.unpublished {
+        let idle_max = if self.shard.has_batches() {
+            LANE_AGAIN
+        } else if self.unpublished {
             PUBLISH_EVERY
         } else {
             SLEEP_MAX
@@ -527,7 +532,7 @@ impl Core {
         if self.now_ms > until_ms {
             self.lose_patience();
         }
-        let lanes_sent = (0..self.shared.wakes.len()).all(|to| !self.shard.has_batch(to as u16));
+        let lanes_sent = !self.shard.has_batches();
         if self.shard.connections_len() == 0 && lanes_sent && !self.told_drained {
             self.told_drained = true;
             self.shared.core_is_drained(self.index);

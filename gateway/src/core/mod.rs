@@ -16,6 +16,8 @@ mod handover;
 mod lanes;
 mod segments;
 mod sockets;
+#[cfg(test)]
+mod tests;
 mod wake;
 
 use std::os::fd::RawFd;

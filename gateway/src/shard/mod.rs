@@ -278,6 +278,11 @@ impl Shard {
         !self.lanes[usize::from(core)].batch.is_empty()
     }
 
+    /// Whether envelopes wait for any core.
+    pub fn has_batches(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.batch.is_empty())
+    }
+
     /// How many connections there are.
     pub fn connections_len(&self) -> usize {
         self.connections.len()
