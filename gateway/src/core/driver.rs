@@ -32,6 +32,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How soon a core that would sleep looks again at a full lane: whoever empties it
 /// does not rouse this one, whose connections may all wait for room there.
 const LANE_AGAIN: Duration = Duration::from_millis(1);
+/// How soon a further ring is tried again when the kernel refused one.
+const GROW_AGAIN_MS: u64 = 1_000;
 /// How often a core shows its counts.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
@@ -78,6 +80,8 @@ pub struct Core {
     published_at: Instant,
     drain_timeout: Duration,
     draining_until_ms: Option<u64>,
+    /// No further ring is tried before this moment.
+    grow_after_ms: u64,
     told_drained: bool,
     /// Something was counted since the counts were last shown.
     unpublished: bool,
@@ -108,6 +112,7 @@ impl Core {
             published_at: Instant::now(),
             drain_timeout: options.drain_timeout,
             draining_until_ms: None,
+            grow_after_ms: 0,
             told_drained: false,
             unpublished: true,
         };
@@ -179,7 +184,7 @@ impl Core {
         self.perform();
         self.send_lanes();
         self.flush();
-        if self.segments.is_crowded() {
+        if self.now_ms >= self.grow_after_ms && self.segments.is_crowded() {
             self.grow();
         }
         self.segments.steer_accept();
@@ -505,8 +510,8 @@ impl Core {
     /// connections.
     fn grow(&mut self) {
         if let Err(error) = self.open_segment() {
-            tracing::error!(core = self.index, %error, "no further ring: connections will be refused");
-            self.segments.stop_accepting();
+            tracing::error!(core = self.index, %error, "no further ring: connections wait for others to end");
+            self.grow_after_ms = self.now_ms + GROW_AGAIN_MS;
         }
     }
 
