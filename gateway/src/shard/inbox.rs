@@ -22,7 +22,8 @@ use super::user::Flow;
 pub(super) struct Append {
     user: Key,
     passport: Passport,
-    record_len: u64,
+    /// What it counts for against the limit.
+    bytes: u64,
     /// The session it was given to as well, and its delivery number there.
     given: Option<(Key, u64)>,
     /// Its reader has acknowledged it meanwhile.
@@ -47,11 +48,22 @@ pub(super) enum Pending {
     },
 }
 
+/// Memory of an append besides its record: the request, who waits for it, and an
+/// absent user's entry. Many small messages to as many absent users cost more by
+/// these than by what they say.
+const APPEND_BYTES: usize = 640;
+
+/// What an append of a record of so many bytes counts for.
+fn append_bytes(record_len: usize) -> u64 {
+    (record_len + APPEND_BYTES) as u64
+}
+
 impl Shard {
     /// Stores a message for a user, or refuses it if the store is behind.
     pub(super) fn append_parcel(&mut self, user_key: Key, parcel: &Parcel<'_>) {
         let passport = Passport::of(parcel);
-        let after = self.store_pending_bytes + parcel.payload.len() as u64;
+        let after = self.store_pending_bytes
+            + append_bytes(record::OVERHEAD + parcel.sender.len() + parcel.payload.len());
         if after > self.limits.store_pending_bytes_max {
             self.answer(
                 passport.reply,
@@ -108,11 +120,11 @@ impl Shard {
         );
         user.appending += 1;
         user.spilling += u32::from(given.is_some());
-        self.store_pending_bytes += bytes.len() as u64;
+        self.store_pending_bytes += append_bytes(bytes.len());
         let token = self.pending.insert(Pending::Append(Append {
             user: user_key,
             passport,
-            record_len: bytes.len() as u64,
+            bytes: append_bytes(bytes.len()),
             given,
             acknowledged: false,
         }));
@@ -341,7 +353,7 @@ impl Shard {
     }
 
     fn appended(&mut self, append: &Append, result: Result<u64, FailureKind>) {
-        self.store_pending_bytes -= append.record_len;
+        self.store_pending_bytes -= append.bytes;
         let user_key = append.user;
         let Some(user) = self.users.get_mut(user_key) else {
             return;

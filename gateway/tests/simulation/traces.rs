@@ -339,3 +339,51 @@ fn answers_are_remembered_up_to_their_number_behind_one_that_waits() {
         );
     }
 }
+
+#[test]
+fn sends_to_absent_users_cost_no_more_memory_than_their_limit() {
+    let limits = Limits {
+        store_pending_bytes_max: 1 << 20,
+        unanswered_sends_max: 1_000_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits.clone());
+    let sender = trace.framed("anna");
+    // The store does nothing. A throttled sender is read again and again.
+    for sequence in 1..=10_000 {
+        trace.received(sender, &framed_send(sequence, &format!("user-{sequence}")));
+        if sequence % 50 == 0 {
+            trace.wait(100);
+        }
+    }
+    // An entry, its name twice, its place in the directory, a request.
+    let users = trace.shard.users_len() as u64;
+    assert!(users > 100, "{users}");
+    assert!(
+        users * 512 < limits.store_pending_bytes_max,
+        "{users} entries"
+    );
+    trace.store_replies();
+    trace.shard.measure();
+    assert_eq!(trace.shard.metrics.store_pending_bytes, 0);
+}
+
+#[test]
+fn a_connection_that_is_not_read_holds_few_segments_however_small() {
+    let mut trace = Trace::new(Limits::default());
+    let id = trace.shard.accepted();
+    // It waits for the store to say how deep its inbox is.
+    trace.received(id, &framed_login("anna"));
+    let mut skipped = vec![0, 0, 2, 0, 0xf0, 0, 0, 0];
+    skipped.resize(8 + 512, 0);
+    for byte in skipped {
+        if trace.asked.contains(&Effect::Pause(id)) {
+            break;
+        }
+        trace.received(id, &[byte]);
+    }
+    assert!(trace.asked.contains(&Effect::Pause(id)), "nobody stops it");
+    trace.store_replies();
+    trace.wait(100);
+    assert_eq!(trace.asked.last(), Some(&Effect::Resume(id)));
+}

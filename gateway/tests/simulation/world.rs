@@ -62,7 +62,7 @@ impl World {
             unacked_deliveries_max: [4, 16, 1000][random.below(3)],
             unanswered_sends_max: [3, 20, 1000][random.below(3)],
             lane_batch_bytes_max: [200, 1_000, 100_000][random.below(3)],
-            store_pending_bytes_max: [3_000, 1_000_000][random.below(2)],
+            store_pending_bytes_max: [9_000, 3_000_000][random.below(2)],
             remembered_answers_max: 64,
             idle_timeout_ms: 30_000,
             ..Limits::default()
