@@ -19,6 +19,8 @@ const POOLED_PARTIAL_BYTES_MAX: usize = 128 << 10;
 /// Bytes held for a connection that is not read, above which the kernel keeps
 /// the rest: its socket is not received from until the connection is read again.
 const HELD_BYTES_MAX: u64 = 64 << 10;
+/// The same in segments, each of which costs more than its bytes when it is small.
+const HELD_SEGMENTS_MAX: usize = 64;
 
 /// Untaken bytes that end a connection, in full outboxes. What one segment may
 /// ask for before its connection is paused stays far below.
@@ -50,7 +52,9 @@ impl Shard {
             self.read(id, segment);
         } else {
             connection.held.push_back(segment.into());
-            if connection.unread_bytes() > HELD_BYTES_MAX {
+            if connection.held.len() > HELD_SEGMENTS_MAX
+                || connection.unread_bytes() > HELD_BYTES_MAX
+            {
                 self.effects.connections.push(Effect::Pause(id));
             }
             self.hold(id, segment.len());
