@@ -102,15 +102,14 @@ impl Shard {
                 }
                 next_ms = self.limits.login_timeout_ms;
             }
+            // A classic connection that lost its user may stay as long as it likes.
+            Phase::Open if connection.had_user => {}
             Phase::Open => {
-                // A classic connection that lost its user may stay as long as it likes.
-                if !connection.had_user {
-                    if silent_ms >= self.limits.login_timeout_ms {
-                        self.close(id, CloseReason::LoginTimeout);
-                        return;
-                    }
-                    next_ms = self.limits.login_timeout_ms - silent_ms;
+                if silent_ms >= self.limits.login_timeout_ms {
+                    self.close(id, CloseReason::LoginTimeout);
+                    return;
                 }
+                next_ms = self.limits.login_timeout_ms - silent_ms;
             }
             _ if connection.is_framed() => {
                 if silent_ms >= self.limits.idle_timeout_ms {
