@@ -1,18 +1,18 @@
 //! `iris chat` against a gateway that follows a script: what it prints, when it acknowledges, and
 //! what it does when the connection is lost.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod support;
+
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
 
 use iris_protocol::framed::{
     self, Answer, DecodeLimits, Decoded, Frame, PREFACE, PREFACE_LEN, Presence, Welcome, encode,
 };
 use iris_protocol::{CloseReason, MessageId, Name, Outcome};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use support::{Chat, PATIENCE};
+
 const ID: MessageId = MessageId {
     sender: 1,
     number: 2,
@@ -22,85 +22,8 @@ fn name(text: &str) -> Name<'_> {
     Name::parse(text.as_bytes()).expect("a name")
 }
 
-/// A running `iris chat alice`; killed when it is dropped.
-struct Chat {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: Receiver<String>,
-}
-
-impl Chat {
-    fn start(server: &TcpListener) -> Chat {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_iris"))
-            .args([
-                "chat",
-                "alice",
-                "--server",
-                &server.local_addr().expect("bound").to_string(),
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("iris starts");
-        let (sender, stdout) = mpsc::channel();
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        std::thread::spawn(move || {
-            lines
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
-        });
-        Chat {
-            stdin: child.stdin.take(),
-            child,
-            stdout,
-        }
-    }
-
-    fn types(&mut self, line: &str) {
-        writeln!(self.stdin.as_mut().expect("open"), "{line}").expect("it reads");
-    }
-
-    /// The next line it prints.
-    fn prints(&self) -> String {
-        self.stdout.recv_timeout(PATIENCE).expect("a line")
-    }
-
-    /// Ends its input.
-    fn input_ends(&mut self) {
-        self.stdin = None;
-    }
-
-    /// Exit code and the last line on stderr.
-    fn ended(&mut self) -> (Option<i32>, String) {
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        let mut stderr = String::new();
-        self.child
-            .stderr
-            .take()
-            .expect("piped")
-            .read_to_string(&mut stderr)
-            .expect("text");
-        (
-            status.code(),
-            stderr.lines().last().unwrap_or_default().to_owned(),
-        )
-    }
-}
-
-impl Drop for Chat {
-    fn drop(&mut self) {
-        // Already gone is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn chat_with(server: &TcpListener) -> Chat {
+    Chat::start("alice", server.local_addr().expect("bound"))
 }
 
 /// The gateway's side of one connection.
@@ -210,7 +133,7 @@ fn listening() -> TcpListener {
 #[test]
 fn messages_go_out_and_come_in() {
     let server = listening();
-    let mut chat = Chat::start(&server);
+    let mut chat = chat_with(&server);
     let mut side = Side::accept(&server, 0);
     assert!(
         chat.prints()
@@ -248,7 +171,7 @@ fn messages_go_out_and_come_in() {
 #[test]
 fn an_unanswered_send_is_repeated_with_its_number_after_a_reconnect() {
     let server = listening();
-    let mut chat = Chat::start(&server);
+    let mut chat = chat_with(&server);
     let mut side = Side::accept(&server, 0);
     chat.prints();
     chat.types("@bob one");
@@ -281,7 +204,7 @@ fn an_unanswered_send_is_repeated_with_its_number_after_a_reconnect() {
 #[test]
 fn at_the_end_of_the_input_it_waits_for_answers_and_the_inbox() {
     let server = listening();
-    let mut chat = Chat::start(&server);
+    let mut chat = chat_with(&server);
     chat.types("@bob last words");
     chat.input_ends();
     let mut side = Side::accept(&server, 2);
@@ -299,7 +222,7 @@ fn at_the_end_of_the_input_it_waits_for_answers_and_the_inbox() {
 #[test]
 fn a_takeover_ends_it() {
     let server = listening();
-    let mut chat = Chat::start(&server);
+    let mut chat = chat_with(&server);
     let mut side = Side::accept(&server, 0);
     chat.types("@bob hello");
     side.hears_send("bob hello");
@@ -315,7 +238,7 @@ fn a_takeover_ends_it() {
 #[test]
 fn a_draining_gateway_is_come_back_to() {
     let server = listening();
-    let mut chat = Chat::start(&server);
+    let mut chat = chat_with(&server);
     let mut side = Side::accept(&server, 0);
     chat.prints();
     side.says(|out| encode::close(out, CloseReason::Draining, 100, ""));

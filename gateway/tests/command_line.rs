@@ -1,15 +1,13 @@
 //! The program's command line: configuration, its sources and mistakes, exit codes.
 
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+mod support;
 
-/// A run that ends by itself, without the variables of whoever runs the tests.
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+
+/// A run that ends by itself.
 fn iris(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_iris"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("IRIS_")) {
-        command.env_remove(name);
-    }
-    command
+    support::iris()
         .args(arguments)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
