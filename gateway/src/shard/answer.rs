@@ -86,8 +86,7 @@ impl Shard {
             && connection.is_framed()
             && connection.has_session()
         {
-            let outbox = connection.outbox.get_or_insert_with(|| self.pool.outbox());
-            outbox.answers.push(Answer {
+            connection.answers.push(Answer {
                 sequence,
                 id: MessageId {
                     sender: connection.sender_id,
@@ -105,21 +104,20 @@ impl Shard {
             return;
         };
         // Nothing goes before the answer to the login.
-        let Some(outbox) = connection.outbox.as_mut() else {
-            return;
-        };
-        if outbox.answers.is_empty() || connection.phase == Phase::Welcoming {
+        if connection.answers.is_empty() || connection.phase == Phase::Welcoming {
             return;
         }
-        let answers = std::mem::take(&mut outbox.answers);
-        for frame in answers.chunks(framed::ANSWERS_MAX) {
-            let len = framed::encode::answers_len(frame.len());
-            outbox.push_answer(&mut self.pool, len, |out| {
-                framed::encode::answers(out, frame)
-            });
+        let outbox = connection.outbox.get_or_insert_with(|| self.pool.outbox());
+        for answers in connection.answers.chunks(framed::ANSWERS_MAX) {
+            outbox.push_answer(
+                &mut self.pool,
+                framed::encode::answers_len(answers.len()),
+                |out| {
+                    framed::encode::answers(out, answers);
+                },
+            );
         }
-        outbox.answers = answers;
-        outbox.answers.clear();
+        connection.answers.clear();
         self.pause_if_flooded(id);
     }
 

@@ -305,9 +305,7 @@ impl Shard {
         };
         connection.user = Key::NONE;
         connection.name = None;
-        if let Some(outbox) = connection.outbox.as_mut() {
-            outbox.answers.clear();
-        }
+        connection.answers.clear();
         let unix_ms = self.now.unix_ms;
         let Some(user) = self.users.get_mut(user_key) else {
             return;

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame};
+use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame, Presence};
 use iris_protocol::{Name, classic};
 
 use crate::ledger::{Ledger, Message};
 use crate::random::Random;
 use crate::store::Store;
+use crate::world::OVERSIZED_BYTES;
 
 /// What a user's clients share: one numbers its messages over all sessions.
 #[derive(Default)]
@@ -16,12 +17,19 @@ pub struct Account {
     pub framed: bool,
     pub next_number: u64,
     pub unanswered: BTreeMap<u64, (Message, Vec<u8>)>,
+    /// By sequence: how often it was sent and not answered, over all connections.
+    pub owed: BTreeMap<u64, i64>,
     /// The client that speaks for the user now.
     pub client: Option<usize>,
 }
 
 pub fn user_name(user: usize) -> String {
     format!("user-{user}")
+}
+
+fn user_of(name: &str) -> usize {
+    let number = name.strip_prefix("user-").expect("a name of this world");
+    number.parse().expect("a name of this world")
 }
 
 /// One client, for as long as its socket lives.
@@ -37,6 +45,17 @@ pub struct Client {
     input: Vec<u8>,
     newest_delivery: u64,
     acked_delivery: u64,
+    /// Deliveries whose acknowledgement the gateway is not known to have read.
+    unread_acks: VecDeque<Message>,
+    /// Sends by sequence, and answers, on this connection.
+    sent: BTreeMap<u64, i64>,
+    answered: BTreeMap<u64, i64>,
+    /// Nonces of pings that were not answered, in order.
+    pings: VecDeque<u64>,
+    /// What it was told of the users it follows.
+    pub follows: BTreeMap<usize, Option<bool>>,
+    /// Users asked about while nothing changes: the answer is what was told.
+    pub checks: VecDeque<usize>,
     pub closed: bool,
 }
 
@@ -52,12 +71,18 @@ impl Client {
             input: Vec::new(),
             newest_delivery: 0,
             acked_delivery: 0,
+            unread_acks: VecDeque::new(),
+            sent: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            pings: VecDeque::new(),
+            follows: BTreeMap::new(),
+            checks: VecDeque::new(),
             closed: false,
         }
     }
 
     /// The bytes of a login, and of all repeats that follow it.
-    pub fn login(&mut self, user: usize, account: &Account) -> Vec<u8> {
+    pub fn login(&mut self, user: usize, account: &mut Account) -> Vec<u8> {
         self.user = user;
         let name = user_name(user);
         let name = Name::parse(name.as_bytes()).expect("a good name");
@@ -68,6 +93,8 @@ impl Client {
             for (number, (message, payload)) in &account.unanswered {
                 let target = user_name(message.target);
                 framed::encode::send(&mut out, *number, 0, target.as_bytes(), payload);
+                *self.sent.entry(*number).or_default() += 1;
+                *account.owed.entry(*number).or_default() += 1;
             }
         } else {
             self.logins.push_back(user);
@@ -90,12 +117,18 @@ impl Client {
             target,
             client: own,
         };
-        let padding_max = if random.one_in(8) { 900 } else { 20 };
-        let payload = message.payload(random.below(padding_max));
+        let padding = match random.below(60) {
+            0 => OVERSIZED_BYTES,
+            1..8 => random.below(900),
+            _ => random.below(20),
+        };
+        let payload = message.payload(padding);
         let target = user_name(target);
         let mut out = Vec::new();
         if self.framed {
             framed::encode::send(&mut out, message.number, 0, target.as_bytes(), &payload);
+            *self.sent.entry(message.number).or_default() += 1;
+            *account.owed.entry(message.number).or_default() += 1;
             account
                 .unanswered
                 .insert(message.number, (message, payload));
@@ -116,6 +149,67 @@ impl Client {
         let mut out = Vec::new();
         framed::encode::ack(&mut out, self.acked_delivery);
         Some(out)
+    }
+
+    /// A ping, a question about a user, or the wish to be told of one, or no more.
+    pub fn ask(&mut self, user: usize, random: &mut Random) -> Vec<u8> {
+        let mut out = Vec::new();
+        let name = user_name(user);
+        match random.below(4) {
+            0 => {
+                let nonce = random.next();
+                self.pings.push_back(nonce);
+                framed::encode::ping(&mut out, nonce);
+            }
+            1 => framed::encode::presence_ask(&mut out, name.as_bytes()),
+            2 => {
+                self.follows.entry(user).or_default();
+                framed::encode::follow(&mut out, name.as_bytes());
+            }
+            _ => {
+                self.follows.remove(&user);
+                framed::encode::unfollow(&mut out, name.as_bytes());
+            }
+        }
+        out
+    }
+
+    /// Asks about everybody it follows, while nothing changes.
+    pub fn check_follows(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for user in self.follows.keys() {
+            self.checks.push_back(*user);
+            framed::encode::presence_ask(&mut out, user_name(*user).as_bytes());
+        }
+        out
+    }
+
+    /// Bytes that no client should send.
+    pub fn garbage(&mut self, random: &mut Random) -> Vec<u8> {
+        self.closed = true;
+        match (self.framed, random.below(3)) {
+            (true, 0) => vec![0xff; 9],
+            (true, 1) => {
+                let mut out = Vec::new();
+                framed::encode::ack(&mut out, self.newest_delivery + 1_000);
+                out
+            }
+            (true, _) => vec![0, 0, 0, 0, 0x7f, 0, 0, 0],
+            (false, 0) => vec![0x07, 1, 2],
+            (false, _) => vec![0x02, 0, 0, 0, 0],
+        }
+    }
+
+    /// The gateway has read the acknowledgements of so many of its deliveries.
+    pub fn was_acked(&mut self, count: u64, clients: usize, ledger: &mut Ledger) {
+        if self.framed {
+            let count = self.unread_acks.len().min(count as usize);
+            for message in self.unread_acks.drain(..count) {
+                if message.client >= ledger.first_client {
+                    ledger.acked.entry(message).or_insert(clients);
+                }
+            }
+        }
     }
 
     /// Reads what came.
@@ -157,7 +251,7 @@ impl Client {
             return 0;
         };
         let reader = self.reader.expect("messages come after LOGIN_OK");
-        ledger.arrived(reader, Message::parse(&input[..=end]));
+        ledger.arrived(reader, self.socket, Message::parse(&input[..=end]));
         end + 1
     }
 
@@ -192,11 +286,29 @@ impl Client {
                 if accounts[message.sender].framed {
                     assert_eq!(id.number, message.number, "a message keeps its id");
                 }
-                ledger.arrived(self.user, message);
+                ledger.arrived(self.user, self.socket, message.clone());
+                self.unread_acks.push_back(message);
             }
             Frame::Answers(answers) => {
                 for answer in answers {
                     let account = &mut accounts[self.user];
+                    let owed = account.owed.entry(answer.sequence).or_default();
+                    *owed -= 1;
+                    assert!(
+                        *owed >= 0,
+                        "send {} has an answer too many",
+                        answer.sequence
+                    );
+                    let sent = self.sent.get(&answer.sequence).copied().unwrap_or(0);
+                    let answered = self.answered.entry(answer.sequence).or_default();
+                    *answered += 1;
+                    // One may be for a send of an earlier connection.
+                    assert!(
+                        *answered <= sent + 1,
+                        "send {} has {answered} answers here, and was sent {sent} times",
+                        answer.sequence
+                    );
+                    assert_eq!(answer.id.number, answer.sequence, "a message keeps its id");
                     if let Some((message, payload)) = account.unanswered.remove(&answer.sequence) {
                         let is_stored = store.committed.contains(&payload);
                         ledger.answered(message, answer.outcome, is_stored);
@@ -204,7 +316,27 @@ impl Client {
                 }
             }
             Frame::Close { .. } => self.closed = true,
-            Frame::Presence { .. } | Frame::Error { .. } | Frame::Pong { .. } => {}
+            Frame::Pong { nonce } => {
+                assert_eq!(self.pings.pop_front(), Some(nonce), "pongs come in order");
+            }
+            Frame::Presence { user, state } => {
+                let user = user_of(user.as_str());
+                let is_online = matches!(state, Presence::Online);
+                if self.checks.front() == Some(&user) {
+                    self.checks.pop_front();
+                    if let Some(Some(told)) = self.follows.get(&user) {
+                        assert_eq!(*told, is_online, "a follower was told wrong of {user}");
+                    }
+                }
+                if let Some(told) = self.follows.get_mut(&user) {
+                    *told = Some(is_online);
+                }
+            }
+            Frame::Error { subject, .. } => {
+                // Too many of something: it does not follow after all, or not surely.
+                let subject = std::str::from_utf8(subject).expect("a name that was sent");
+                self.follows.remove(&user_of(subject));
+            }
             other => panic!("the server sent {other:?}"),
         }
         len

@@ -60,18 +60,29 @@ pub struct Ledger {
     /// Newest number by sending client and reader that has come.
     newest: HashMap<(usize, usize, usize), u64>,
     pub repeats: u64,
+    /// Messages whose acknowledgement by a framed reader was read, and how many
+    /// clients there had been by then.
+    pub acked: HashMap<Message, usize>,
+    /// The first client of this life of the gateway.
+    pub first_client: usize,
+    /// Requests of the store may fail.
+    pub store_fails: bool,
     /// A refused send that is repeated comes when it is repeated.
     pub order_of_repeats_is_open: bool,
     pub deliveries: u64,
 }
 
 impl Ledger {
-    /// A client of `reader` received this message.
-    pub fn arrived(&mut self, reader: usize, message: Message) {
+    /// Client number `at`, one of `reader`'s, received this message.
+    pub fn arrived(&mut self, reader: usize, at: usize, message: Message) {
         assert_eq!(message.target, reader, "{message:?} came to user {reader}");
         self.deliveries += 1;
         if !self.received.insert(message.clone()) {
             self.repeats += 1;
+            assert!(
+                self.store_fails || self.acked.get(&message).is_none_or(|before| at < *before),
+                "{message:?} came again though its acknowledgement was read"
+            );
             return;
         }
         let newest = self

@@ -21,7 +21,7 @@ const STEPS: usize = 300;
 fn step(world: &mut World) {
     let sockets = world.sockets.len();
     let socket = world.random.below(sockets);
-    match world.random.below(20) {
+    match world.random.below(24) {
         0 => client_appears(world),
         1..=3 => client_sends(world),
         4 => client_acks(world),
@@ -83,6 +83,10 @@ fn step(world: &mut World) {
             };
             world.tick(ms);
         }
+        20 => client_asks(world),
+        21 if world.random.one_in(12) => client_talks_nonsense(world),
+        22 if world.random.one_in(40) => world.crash(),
+        23 if world.random.one_in(40) => drain(world),
         _ => {}
     }
 }
@@ -97,7 +101,7 @@ fn client_appears(world: &mut World) {
 fn appear(world: &mut World, user: usize, framed: bool) {
     let socket = world.connect();
     let mut client = Client::new(user, framed, socket);
-    let login = client.login(user, &world.accounts[user]);
+    let login = client.login(user, &mut world.accounts[user]);
     world.accounts[user].client = Some(world.clients.len());
     world.clients.push(client);
     push_split(world, socket, login);
@@ -143,6 +147,7 @@ fn client_acks(world: &mut World) {
     let clients = world.clients.len();
     let at = world.random.below(clients);
     if let Some(client) = world.clients.get_mut(at)
+        && !world.sockets[client.socket].client_left
         && let Some(bytes) = client.ack(false, &mut world.random)
     {
         let socket = client.socket;
@@ -171,6 +176,53 @@ fn client_leaves(world: &mut World) {
     }
 }
 
+fn client_asks(world: &mut World) {
+    let clients = world.clients.len();
+    let at = world.random.below(clients);
+    let user = world.random.below(world.accounts.len());
+    if let Some(client) = world.clients.get_mut(at)
+        && client.framed
+        && !client.closed
+        && !world.sockets[client.socket].client_left
+    {
+        let bytes = client.ask(user, &mut world.random);
+        let socket = client.socket;
+        push_split(world, socket, bytes);
+    }
+}
+
+fn client_talks_nonsense(world: &mut World) {
+    let clients = world.clients.len();
+    let at = world.random.below(clients);
+    if let Some(client) = world.clients.get_mut(at)
+        && !world.sockets[client.socket].client_left
+    {
+        let bytes = client.garbage(&mut world.random);
+        let socket = client.socket;
+        world.sockets[socket].inbound.push_back(bytes);
+        for account in &mut world.accounts {
+            if account.client == Some(at) {
+                account.client = None;
+            }
+        }
+    }
+}
+
+/// The gateway is asked to end, does, and another one begins on the same store.
+fn drain(world: &mut World) {
+    world.begin_drain();
+    for _ in 0..20_000 {
+        if world.random.one_in(50) {
+            client_appears(world);
+        }
+        turn(world, false);
+        if world.end_drain() {
+            return;
+        }
+    }
+    panic!("the drain does not end");
+}
+
 /// A classic connection becomes another user, or the same again.
 fn client_logs_in_again(world: &mut World) {
     let user = world.random.below(world.accounts.len());
@@ -182,44 +234,59 @@ fn client_logs_in_again(world: &mut World) {
     if client.framed || world.accounts[next].framed {
         return;
     }
-    let login = client.login(next, &world.accounts[next]);
+    let mut login = client.login(next, &mut world.accounts[next]);
     let socket = client.socket;
     world.accounts[user].client = None;
     world.accounts[next].client = Some(at);
+    while world.random.one_in(3) {
+        // Pipelined: the sends end the login's name.
+        let target = world.random.below(world.accounts.len());
+        let account = &mut world.accounts[next];
+        login.extend(world.clients[at].send(account, at, target, &mut world.random));
+    }
     push_split(world, socket, login);
+}
+
+/// Everything takes a step; clients that are `eager` read and acknowledge all.
+fn turn(world: &mut World, eager: bool) {
+    for socket in 0..world.sockets.len() {
+        world.receive(socket);
+        world.answer_probe(socket);
+        world.finish(socket);
+        world.complete_send(socket);
+    }
+    for client in 0..world.clients.len() {
+        world.client_reads(client, eager);
+        if !world.sockets[world.clients[client].socket].client_left
+            && (eager || world.random.one_in(4))
+            && let Some(bytes) = world.clients[client].ack(eager, &mut world.random)
+        {
+            let socket = world.clients[client].socket;
+            world.sockets[socket].inbound.push_back(bytes);
+        }
+    }
+    for core in 0..world.cores() {
+        world.flush(core);
+        world
+            .store
+            .reply(core, &mut world.shards[core], &mut world.random);
+        world.effects(core);
+        for to in (0..world.cores()).filter(|to| *to != core) {
+            world.move_lane(core, to);
+        }
+    }
+    world.store.commit(&mut world.random);
+    world.store.read(&mut world.random);
+    world.tick(25);
 }
 
 /// Everything that is under way comes to its end; clients read and acknowledge all.
 fn settle(world: &mut World) {
     world.store.fails_one_in = 0;
+    world.moves_fail = false;
     let mut quiet_rounds = 0;
     for _ in 0..20_000 {
-        for socket in 0..world.sockets.len() {
-            world.receive(socket);
-            world.answer_probe(socket);
-            world.finish(socket);
-            world.complete_send(socket);
-        }
-        for client in 0..world.clients.len() {
-            world.client_reads(client, true);
-            if let Some(bytes) = world.clients[client].ack(true, &mut world.random) {
-                let socket = world.clients[client].socket;
-                world.sockets[socket].inbound.push_back(bytes);
-            }
-        }
-        for core in 0..world.cores() {
-            world.flush(core);
-            world
-                .store
-                .reply(core, &mut world.shards[core], &mut world.random);
-            world.effects(core);
-            for to in (0..world.cores()).filter(|to| *to != core) {
-                world.move_lane(core, to);
-            }
-        }
-        world.store.commit(&mut world.random);
-        world.store.read(&mut world.random);
-        world.tick(25);
+        turn(world, true);
         // Longer than any time-out but the idle one.
         quiet_rounds = if world.store.is_idle() && world.lanes_are_empty() {
             quiet_rounds + 1
@@ -236,6 +303,7 @@ fn settle(world: &mut World) {
 /// One life of the world.
 fn run(seed: u64) -> World {
     let mut world = World::new(seed);
+    world.ledger.store_fails = world.store.fails_one_in > 0;
     if world.may_refuse() {
         world.ledger.order_of_repeats_is_open = true;
     }
@@ -264,6 +332,16 @@ fn run(seed: u64) -> World {
         "unread messages are still in the store"
     );
     world.ledger.settle();
+    // Everybody was told the truth about those they follow.
+    for at in 0..world.clients.len() {
+        let client = &mut world.clients[at];
+        if client.framed && client.welcome && !client.closed {
+            let bytes = client.check_follows();
+            let socket = client.socket;
+            world.sockets[socket].inbound.push_back(bytes);
+        }
+    }
+    settle(&mut world);
     // What was read is gone: the next login finds nothing.
     let deliveries = world.ledger.deliveries;
     for user in 0..world.accounts.len() {

@@ -49,6 +49,13 @@ impl Store {
         }
     }
 
+    /// The process is gone: what was committed stays.
+    pub fn crash(&mut self) {
+        self.writes.clear();
+        self.reads.clear();
+        self.replies.iter_mut().for_each(VecDeque::clear);
+    }
+
     pub fn is_idle(&self) -> bool {
         self.writes.is_empty()
             && self.reads.is_empty()

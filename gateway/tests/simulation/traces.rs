@@ -2,7 +2,7 @@
 //! about one bound. Each says what a peer does and what must come of it.
 
 use iris_gateway::shard::{Effect, Key, Limits, Now, Shard, ShardOptions};
-use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame};
+use iris_protocol::framed;
 use iris_protocol::{CloseReason, Name, classic};
 use iris_storage::{Reply, Request, record};
 
@@ -386,4 +386,23 @@ fn a_connection_that_is_not_read_holds_few_segments_however_small() {
     trace.store_replies();
     trace.wait(100);
     assert_eq!(trace.asked.last(), Some(&Effect::Resume(id)));
+}
+
+#[test]
+fn unread_input_over_its_budget_ends_the_connection_and_is_let_go_of() {
+    let limits = Limits {
+        partial_bytes_max: 10_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let other = trace.classic("bert");
+    trace.received(other, &classic_send("carl", &[7; 4_000])[..3_000]);
+    let id = trace.classic("anna");
+    trace.received(id, &classic_send("carl", &[7; 60_000])[..6_000]);
+    assert_eq!(trace.shard.closing_reason(id), None);
+    trace.received(id, &[7; 1_500]);
+    assert!(trace.is_closed_for(id, CloseReason::Overloaded));
+    trace.shard.measure();
+    assert_eq!(trace.shard.metrics.partial_bytes, 3_000);
+    assert_eq!(trace.shard.closing_reason(other), None);
 }

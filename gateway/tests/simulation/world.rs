@@ -14,6 +14,10 @@ use crate::store::Store;
 
 pub struct Everybody;
 
+/// Largest payload that is taken, and one that is not.
+pub const PAYLOAD_BYTES_MAX: usize = 1_000;
+pub const OVERSIZED_BYTES: usize = 1_300;
+
 impl Authenticator for Everybody {
     fn admits(&self, _user: &str, _credential: Option<&[u8]>) -> bool {
         true
@@ -34,6 +38,10 @@ pub struct Socket {
     probing: bool,
     closing: bool,
     handing_over: Option<u16>,
+    /// The gateway was told that the peer has ended.
+    over: bool,
+    /// A send failed: no more are tried.
+    broken: bool,
     pub client_left: bool,
     pub reset: bool,
 }
@@ -50,6 +58,10 @@ pub struct World {
     pub accounts: Vec<Account>,
     pub ledger: Ledger,
     limits: Limits,
+    seed: u64,
+    lives: u64,
+    /// Moves between cores may fail.
+    pub moves_fail: bool,
 }
 
 impl World {
@@ -65,20 +77,13 @@ impl World {
             store_pending_bytes_max: [9_000, 3_000_000][random.below(2)],
             remembered_answers_max: 64,
             idle_timeout_ms: 30_000,
+            payload_bytes_max: PAYLOAD_BYTES_MAX as u32,
+            partial_bytes_max: 200_000,
+            follows_max: [2, 128][random.below(2)],
+            followers_max: [1, 4096][random.below(2)],
+            inquiries_max: [2, 64][random.below(2)],
             ..Limits::default()
         };
-        let shards = (0..cores)
-            .map(|core| {
-                Shard::new(ShardOptions {
-                    core: core as u16,
-                    cores: cores as u16,
-                    seed,
-                    first_number: 1,
-                    limits: limits.clone(),
-                    authenticator: Box::new(Everybody),
-                })
-            })
-            .collect();
         let fails_one_in = [0, 0, 0, 7][random.below(4)];
         let accounts = (0..users)
             .map(|_| Account {
@@ -86,10 +91,10 @@ impl World {
                 ..Account::default()
             })
             .collect();
-        World {
+        let mut world = World {
             random,
             now_ms: 0,
-            shards,
+            shards: Vec::new(),
             lanes: HashMap::new(),
             store: Store::new(cores, fails_one_in),
             sockets: Vec::new(),
@@ -98,7 +103,88 @@ impl World {
             accounts,
             ledger: Ledger::default(),
             limits,
+            seed,
+            lives: 0,
+            moves_fail: true,
+        };
+        world.start(cores);
+        world
+    }
+
+    /// A gateway begins, on whatever the store holds.
+    fn start(&mut self, cores: usize) {
+        self.lives += 1;
+        self.shards = (0..cores)
+            .map(|core| {
+                Shard::new(ShardOptions {
+                    core: core as u16,
+                    cores: cores as u16,
+                    seed: self.seed,
+                    first_number: self.lives << 32,
+                    limits: self.limits.clone(),
+                    authenticator: Box::new(Everybody),
+                })
+            })
+            .collect();
+        self.tick(0);
+    }
+
+    /// The process is killed and another one starts. What the store had synced
+    /// stays; what was queued there may or may not have been; all else is gone.
+    pub fn crash(&mut self) {
+        while self.random.one_in(2) {
+            self.store.commit(&mut self.random);
         }
+        self.store.crash();
+        self.end_of_process();
+    }
+
+    fn end_of_process(&mut self) {
+        // What was acknowledged and not burned may come again, with the same ids; and
+        // a send that is repeated now is not known any more.
+        self.ledger.acked.clear();
+        self.ledger.first_client = self.clients.len();
+        self.lanes.clear();
+        self.by_connection.clear();
+        for client in &mut self.clients {
+            let socket = &mut self.sockets[client.socket];
+            client.closed |= socket.connection.is_some();
+        }
+        for socket in &mut self.sockets {
+            // Its kernel has a part of what was sent, and the client may read that.
+            let kept = self.random.below(socket.wire.len() + 1);
+            socket.wire.truncate(kept);
+            *socket = Socket {
+                wire: std::mem::take(&mut socket.wire),
+                client_left: socket.client_left,
+                over: true,
+                ..Socket::default()
+            };
+        }
+        for account in &mut self.accounts {
+            account.client = None;
+        }
+        self.start(self.shards.len());
+    }
+
+    /// The gateway drains: everything that it was given is with its reader, or in
+    /// the store, when it has.
+    pub fn begin_drain(&mut self) {
+        for core in 0..self.cores() {
+            self.shards[core].drain();
+            self.effects(core);
+        }
+    }
+
+    /// Whether a drain has come to its end; then the next gateway starts.
+    pub fn end_drain(&mut self) -> bool {
+        let done = self.lanes_are_empty()
+            && self.store.is_idle()
+            && self.shards.iter().all(Shard::is_quiet);
+        if done {
+            self.end_of_process();
+        }
+        done
     }
 
     pub fn cores(&self) -> usize {
@@ -131,20 +217,29 @@ impl World {
         let Some(key) = entry.connection else {
             return;
         };
-        if entry.paused || entry.handing_over.is_some() {
+        if entry.over || entry.handing_over.is_some() || (entry.paused && !entry.closing) {
             return;
         }
         let core = entry.core;
         if let Some(segment) = entry.inbound.pop_front() {
+            let before = self.shards[core].metrics.delivered;
             self.shards[core].received(key, &segment);
+            let acked = self.shards[core].metrics.delivered - before;
+            let clients = self.sockets.len();
+            if let Some(client) = self.clients.iter_mut().find(|one| one.socket == socket) {
+                client.was_acked(acked, clients, &mut self.ledger);
+            }
             self.effects(core);
-        } else if entry.client_left && !entry.closing && entry.in_flight.is_none() {
+        } else if entry.client_left {
+            entry.over = true;
+            entry.broken |= entry.reset;
             let reason = if entry.reset {
                 CloseReason::PeerReset
             } else {
                 CloseReason::PeerClosed
             };
-            self.end(socket, reason);
+            self.shards[core].peer_ended(key, reason);
+            self.effects(core);
         }
     }
 
@@ -176,6 +271,7 @@ impl World {
                     self.sockets[socket].core = core;
                     self.sockets[socket].connection = Some(connection);
                     self.sockets[socket].paused = false;
+                    self.sockets[socket].over = false;
                     self.by_connection.insert((core, connection), socket);
                 }
                 Effect::AtHome(_) => {}
@@ -212,12 +308,10 @@ impl World {
     pub fn flush(&mut self, core: usize) {
         while let Some(key) = self.shards[core].next_dirty() {
             if let Some(socket) = self.by_connection.get(&(core, key)).copied()
+                && self.sockets[socket].in_flight.is_none()
+                && !self.sockets[socket].broken
                 && let Some(next) = self.shards[core].next_send(key)
             {
-                assert!(
-                    self.sockets[socket].in_flight.is_none(),
-                    "two sends at once"
-                );
                 self.sockets[socket].probing |= next.probe_first;
                 self.sockets[socket].in_flight = Some((next.chunk, next.from));
             }
@@ -231,6 +325,16 @@ impl World {
         let Some((chunk, from)) = entry.in_flight.take() else {
             return;
         };
+        if entry.reset {
+            entry.broken = true;
+            drop(chunk);
+            if let Some(key) = entry.connection {
+                let core = entry.core;
+                self.shards[core].send_failed(key, CloseReason::PeerReset);
+                self.effects(core);
+            }
+            return;
+        }
         let len = 1 + self.random.below(chunk.len() - from);
         entry.wire.extend(&chunk[from..from + len]);
         drop(chunk);
@@ -258,14 +362,21 @@ impl World {
         let Some(key) = entry.connection else {
             return;
         };
-        let gone = entry.client_left && entry.reset;
-        let flushed =
-            entry.in_flight.is_none() && (gone || self.shards[entry.core].is_flushed(key));
+        let flushed = entry.in_flight.is_none()
+            && !entry.probing
+            && (entry.broken || self.shards[entry.core].is_flushed(key));
         if entry.closing && flushed {
             self.end(socket, CloseReason::PeerClosed);
         } else if entry.handing_over.is_some() && flushed {
+            let fails = self.moves_fail && self.random.one_in(30);
             let entry = &mut self.sockets[socket];
             entry.handing_over = None;
+            if fails {
+                let core = entry.core;
+                self.shards[core].hand_over_failed(key);
+                self.effects(core);
+                return;
+            }
             entry.connection = None;
             let core = entry.core;
             self.by_connection.remove(&(core, key));
@@ -327,10 +438,18 @@ impl World {
 
     /// The memory that the limits promise.
     pub fn check_budgets(&mut self) {
-        let largest = 1_100;
+        let largest = PAYLOAD_BYTES_MAX as u64 + 100;
         for shard in &mut self.shards {
             shard.measure();
             let connections = shard.metrics.connections;
+            // The segment that went over the limit is let go of with its connection,
+            // unless that moves: then it is where it arrives.
+            let segment = (OVERSIZED_BYTES + 100) as u64;
+            assert!(
+                shard.metrics.partial_bytes <= self.limits.partial_bytes_max + 4 * segment,
+                "{} bytes of unread input",
+                shard.metrics.partial_bytes
+            );
             // One page and what was held may come on top of a full outbox, each
             // message brings its frame, and the last chunk may be nearly empty.
             let per_connection = 4 * (self.limits.outbox_bytes_max + largest) + (36 << 10);
