@@ -7,14 +7,27 @@
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{LogFormat, LogLevel};
+
+/// The database below the store tells of its every step; an operator acts on its warnings only.
+/// Directives of the level stand behind these, so `info,fjall=info` wins.
+const BELOW: &str = "fjall=warn,lsm_tree=warn";
 
 /// Starts logging. Colour only where stderr is a terminal and `NO_COLOR` is not set.
 ///
 /// A second call changes nothing: the first set-up stays.
 pub fn start(format: LogFormat, level: &LogLevel) {
-    let filter = EnvFilter::new(level.as_str());
+    let says_less = level
+        .as_str()
+        .parse::<LevelFilter>()
+        .is_ok_and(|level| level <= LevelFilter::WARN);
+    let filter = if says_less {
+        EnvFilter::new(level.as_str())
+    } else {
+        EnvFilter::new(format!("{BELOW},{}", level.as_str()))
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);

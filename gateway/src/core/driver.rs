@@ -93,8 +93,15 @@ impl Core {
     /// # Errors
     /// If the kernel refuses the ring.
     pub fn new(options: CoreOptions) -> Result<Core, RingError> {
-        let notify = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)
-            .map_err(|error| RingError::Setup(error.into()))?;
+        // The rings fire the same eventfd that other threads write. With one of its
+        // own, a write would have to set off a read, and the read's completion the
+        // other eventfd; but the kernel does not signal an eventfd from within the
+        // wake-up of another: it puts that off, and at least Linux 6.18 does so once
+        // and never again. The core would sleep on with work before it.
+        let notify = options.shared.wakes[options.index]
+            .eventfd()
+            .try_clone_to_owned()
+            .map_err(RingError::Setup)?;
         let mut core = Core {
             index: options.index,
             shared: options.shared,

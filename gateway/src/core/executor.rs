@@ -89,6 +89,9 @@ impl Drop for EndOfCore {
 
 async fn run(mut core: Core) -> io::Result<()> {
     let bell = Bell::new(core.notify_fd()?);
+    // One wait goes on through all sleeps, until it is over by itself: a wait that
+    // is given up could still take a ring of the bell, which nobody would hear.
+    let mut rung = Box::pin(bell.wait());
     loop {
         let busy = core.turn()?;
         if core.drained() {
@@ -105,12 +108,18 @@ async fn run(mut core: Core) -> io::Result<()> {
             }
         }
         if core.doze()? {
-            let timeout = core.sleep_max();
-            let rung = async {
+            let woken = async {
                 // A bell that fails is noticed by the ring's next system call.
-                let _ = bell.wait().await;
+                let _ = rung.as_mut().await;
+                true
             };
-            future::or(rung, sleep(timeout)).await;
+            let timed_out = async {
+                sleep(core.sleep_max()).await;
+                false
+            };
+            if future::or(woken, timed_out).await {
+                rung = Box::pin(bell.wait());
+            }
             core.rise();
         }
     }

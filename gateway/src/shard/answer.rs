@@ -86,7 +86,8 @@ impl Shard {
             && connection.is_framed()
             && connection.has_session()
         {
-            connection.answers.push(Answer {
+            let outbox = connection.outbox.get_or_insert_with(|| self.pool.outbox());
+            outbox.answers.push(Answer {
                 sequence,
                 id: MessageId {
                     sender: connection.sender_id,
@@ -104,20 +105,21 @@ impl Shard {
             return;
         };
         // Nothing goes before the answer to the login.
-        if connection.answers.is_empty() || connection.phase == Phase::Welcoming {
+        let Some(outbox) = connection.outbox.as_mut() else {
+            return;
+        };
+        if outbox.answers.is_empty() || connection.phase == Phase::Welcoming {
             return;
         }
-        let outbox = connection.outbox.get_or_insert_with(|| self.pool.outbox());
-        for answers in connection.answers.chunks(framed::ANSWERS_MAX) {
-            outbox.push_answer(
-                &mut self.pool,
-                framed::encode::answers_len(answers.len()),
-                |out| {
-                    framed::encode::answers(out, answers);
-                },
-            );
+        let answers = std::mem::take(&mut outbox.answers);
+        for frame in answers.chunks(framed::ANSWERS_MAX) {
+            let len = framed::encode::answers_len(frame.len());
+            outbox.push_answer(&mut self.pool, len, |out| {
+                framed::encode::answers(out, frame)
+            });
         }
-        connection.answers.clear();
+        outbox.answers = answers;
+        outbox.answers.clear();
         self.pause_if_flooded(id);
     }
 

@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use iris_protocol::framed::Answer;
 use iris_protocol::{CloseReason, Protocol};
 
 use super::outbox::Outbox;
@@ -93,8 +92,6 @@ pub struct Connection {
     pub held: VecDeque<Box<[u8]>>,
     /// What waits to be sent and to be acknowledged.
     pub outbox: Option<Box<Outbox>>,
-    /// Answers to its sends, on their way into one frame at the end of the turn.
-    pub answers: Vec<Answer>,
     /// Number of the newest delivery of this session.
     pub deliveries: u64,
     /// Its user's messages come through the inbox now (as the user's flow says).
@@ -131,7 +128,6 @@ impl Connection {
             partial: Vec::new(),
             held: VecDeque::new(),
             outbox: None,
-            answers: Vec::new(),
             deliveries: 0,
             drains: false,
             check_at: 0,

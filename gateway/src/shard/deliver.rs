@@ -220,6 +220,7 @@ impl Shard {
         }
         self.burn_to(user_key, head);
         self.advance_drain(user_key);
+        self.rest(id);
     }
 
     /// Asks the kernel what the peer of a classic connection has.

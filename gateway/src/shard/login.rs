@@ -305,7 +305,9 @@ impl Shard {
         };
         connection.user = Key::NONE;
         connection.name = None;
-        connection.answers.clear();
+        if let Some(outbox) = connection.outbox.as_mut() {
+            outbox.answers.clear();
+        }
         let unix_ms = self.now.unix_ms;
         let Some(user) = self.users.get_mut(user_key) else {
             return;

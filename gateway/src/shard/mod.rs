@@ -43,7 +43,7 @@ use iris_storage::UserHash;
 use slab::Slab;
 
 use crate::metrics::CoreMetrics;
-use connection::{Connection, Pause};
+use connection::{Connection, Pause, Phase};
 use inbox::Pending;
 use outbox::Pool;
 use slots::Slots;
@@ -236,6 +236,7 @@ impl Shard {
             self.mark_dirty(id);
         }
         self.after_sent(id);
+        self.rest(id);
     }
 
     /// The kernel takes no more bytes on this connection.
@@ -336,6 +337,22 @@ impl Shard {
             });
             self.scratch.clear();
             self.mark_dirty(id);
+        }
+    }
+
+    /// Gives a connection's outbox back if nothing is in it: an idle connection has
+    /// none, and a busy one gets the one that is warm in the cache.
+    fn rest(&mut self, id: Key) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.probing
+            && !matches!(connection.phase, Phase::Closing(_))
+            && connection
+                .outbox
+                .as_ref()
+                .is_some_and(|outbox| outbox.is_idle())
+            && let Some(outbox) = connection.outbox.take()
+        {
+            self.pool.put_outbox(outbox);
         }
     }
 

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use iris_protocol::MessageId;
+use iris_protocol::framed::Answer;
 
 use super::slots::Key;
 
@@ -164,6 +165,8 @@ pub struct Outbox {
     unacked: Vec<Entry>,
     acked: usize,
     senders: VecDeque<u8>,
+    /// Answers to the peer's sends, on their way into one frame at the end of the turn.
+    pub answers: Vec<Answer>,
     /// Stream position up to which the kernel has taken the bytes.
     sent: u64,
     /// Stream position behind the last byte pushed.
@@ -244,6 +247,7 @@ impl Pool {
         outbox.unacked.clear();
         outbox.acked = 0;
         outbox.senders.clear();
+        outbox.answers.clear();
         outbox.sent = 0;
         outbox.end = 0;
         outbox.answers_end = 0;
@@ -252,9 +256,10 @@ impl Pool {
         outbox.awaited = 0;
         outbox.kept_from = 0;
         outbox.unasked = 0;
-        if outbox.unacked.capacity() > 256 {
+        if outbox.unacked.capacity() > 256 || outbox.answers.capacity() > 256 {
             outbox.unacked.shrink_to(16);
             outbox.senders.shrink_to(256);
+            outbox.answers.shrink_to(16);
         }
         if self.outboxes.len() < POOLED_OUTBOXES_MAX {
             self.outboxes.push(outbox);
@@ -498,9 +503,9 @@ impl Outbox {
         self.awaited
     }
 
-    /// Whether it holds neither bytes nor messages.
+    /// Whether it holds neither bytes nor messages nor answers.
     pub fn is_idle(&self) -> bool {
-        self.is_flushed() && self.unacked_len() == 0
+        self.is_flushed() && self.unacked_len() == 0 && self.answers.is_empty()
     }
 
     /// Bytes not yet taken by the kernel.

@@ -157,15 +157,8 @@ impl Shard {
         let Some(outbox) = connection.outbox.as_ref() else {
             return u64::MAX;
         };
-        if outbox.is_idle() && connection.answers.is_empty() && !connection.probing {
-            connection.answers = Vec::new();
-            if let Some(outbox) = connection.outbox.take() {
-                self.pool.put_outbox(outbox);
-            }
-            return u64::MAX;
-        }
         let Some(age_ms) = outbox.oldest_age_ms(now_ms) else {
-            return PROBE_AFTER_MS;
+            return u64::MAX;
         };
         let awaited = outbox.awaited() > 0;
         let is_live = self
