@@ -70,6 +70,9 @@ impl Segments {
             buffer_bytes: BUFFER_BYTES,
         })?;
         ring.notify(notify).map_err(RingError::Setup)?;
+        // The core is awake. A ring that fires what it watches itself would ring on
+        // and on.
+        ring.notify_enabled(false);
         let fd = ring.fd();
         self.all.push(Segment { ring, used: 0 });
         Ok(fd)
