@@ -57,6 +57,15 @@ pub enum Pause {
     },
 }
 
+/// What a session wants to know of other users; boxed, since most ask nothing.
+#[derive(Default)]
+pub struct Interest {
+    /// Users it follows.
+    pub follows: Vec<Box<str>>,
+    /// Questions of it that wait for their answer.
+    pub inquiries: u32,
+}
+
 /// State of one connection.
 pub struct Connection {
     /// The peer has ended, and what it said before is still to be read.
@@ -84,7 +93,7 @@ pub struct Connection {
     /// what is held to those who do that, who take the segments in order.
     pub reading: bool,
     /// Bytes of an oversized frame still to be passed over.
-    pub skip: usize,
+    pub skip: u32,
     /// Bytes of a command that is not complete, or not read yet because of a pause.
     pub partial: Vec<u8>,
     /// Whole segments that came while it was not read. Segments stay apart,
@@ -103,10 +112,8 @@ pub struct Connection {
     /// When something was last received, milliseconds of the core's clock; until
     /// it has had a user, when it came.
     pub received_at_ms: u64,
-    /// Users it follows.
-    pub follows: Vec<Box<str>>,
-    /// Presence questions of it that wait for the store.
-    pub inquiries: u32,
+    /// What it wants to know of others, if it ever asked.
+    pub interest: Option<Box<Interest>>,
 }
 
 impl Connection {
@@ -133,8 +140,7 @@ impl Connection {
             check_at: 0,
             had_user: false,
             received_at_ms: now_ms,
-            follows: Vec::new(),
-            inquiries: 0,
+            interest: None,
         }
     }
 

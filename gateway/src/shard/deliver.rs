@@ -13,7 +13,6 @@ use super::envelope::{self, Envelope, Parcel};
 use super::limits::{PROBE_AFTER_MS, PROBE_AGAIN_MS, PROBE_MESSAGES};
 use super::outbox::{Passport, Stored, Unacked};
 use super::slots::Key;
-use super::user::Flow;
 use super::{Effect, Limits};
 
 /// What a message that goes into an outbox is made of, wherever it comes from.
@@ -59,8 +58,8 @@ impl Shard {
             return;
         }
         let session = user.session;
-        match &mut user.flow {
-            Flow::Live => {
+        match user.drain.as_deref_mut() {
+            None => {
                 let room = self
                     .connections
                     .get(session)
@@ -78,14 +77,16 @@ impl Shard {
                     self.append_parcel(user_key, parcel);
                 }
             }
-            Flow::Draining {
-                at_end: true, held, ..
-            } if ((held.len() + parcel.payload.len()) as u64) < self.limits.outbox_bytes_max => {
-                envelope::push(held, &Envelope::Deliver(*parcel));
+            Some(drain)
+                if drain.at_end
+                    && ((drain.held.len() + parcel.payload.len()) as u64)
+                        < self.limits.outbox_bytes_max =>
+            {
+                envelope::push(&mut drain.held, &Envelope::Deliver(*parcel));
             }
-            Flow::Draining { at_end, held, .. } => {
-                *at_end = false;
-                let held = std::mem::take(held);
+            Some(drain) => {
+                drain.at_end = false;
+                let held = std::mem::take(&mut drain.held);
                 self.append_held(user_key, &held);
                 self.append_parcel(user_key, parcel);
             }

@@ -16,7 +16,6 @@ use super::envelope::{self, Envelope, Parcel};
 use super::limits::{PAGE_MESSAGES, STORE_RETRY_MS};
 use super::outbox::{Passport, Stored};
 use super::slots::Key;
-use super::user::Flow;
 
 /// A message's append that waits for the store.
 pub(super) struct Append {
@@ -144,7 +143,7 @@ impl Shard {
             return;
         };
         let session = user.session;
-        user.flow = Flow::draining();
+        user.drain = Some(Box::default());
         if let Some(connection) = self.connections.get_mut(session) {
             connection.drains = true;
         }
@@ -159,8 +158,8 @@ impl Shard {
         if let Some(outbox) = self.connections.get_mut(id).and_then(|c| c.outbox.as_mut()) {
             outbox.abandon_unacked(&mut self.pool);
         }
-        let held = match self.users.get_mut(user_key).map(|user| &mut user.flow) {
-            Some(Flow::Draining { held, .. }) => std::mem::take(held),
+        let held = match self.users.get_mut(user_key).map(|user| &mut user.drain) {
+            Some(Some(drain)) => std::mem::take(&mut drain.held),
             _ => Vec::new(),
         };
         self.append_held(user_key, &held);
@@ -246,20 +245,18 @@ impl Shard {
         let page_bytes = self.limits.outbox_bytes_max / 2;
         let has_room =
             retained <= page_bytes && unacked <= self.limits.unacked_deliveries_max as usize / 2;
-        let Flow::Draining {
-            page_asked,
-            retry_at_ms,
-            at_end,
-            ..
-        } = &mut user.flow
-        else {
+        let Some(drain) = user.drain.as_deref_mut() else {
             return;
         };
-        let waits_for_appends = user.spilling > 0 || (*at_end && user.appending > 0);
-        if *page_asked || !has_room || waits_for_appends || self.now.core_ms < *retry_at_ms {
+        let waits_for_appends = user.spilling > 0 || (drain.at_end && user.appending > 0);
+        if drain.page_asked
+            || !has_room
+            || waits_for_appends
+            || self.now.core_ms < drain.retry_at_ms
+        {
             return;
         }
-        *page_asked = true;
+        drain.page_asked = true;
         user.requests += 1;
         let token = self.pending.insert(Pending::Page {
             user: user_key,
@@ -454,16 +451,10 @@ impl Shard {
         user.next_sequence = user.next_sequence.max(next);
         let caught_up = end && user.tail_sequence <= user.next_sequence;
         let appending = user.appending > 0;
-        if let Flow::Draining {
-            page_asked,
-            at_end,
-            retry_at_ms,
-            ..
-        } = &mut user.flow
-        {
-            *page_asked = false;
-            *retry_at_ms = 0;
-            *at_end = caught_up && appending;
+        if let Some(drain) = user.drain.as_deref_mut() {
+            drain.page_asked = false;
+            drain.retry_at_ms = 0;
+            drain.at_end = caught_up && appending;
         }
         for message in messages {
             match message.record.view() {
@@ -500,14 +491,13 @@ impl Shard {
         let Some(user) = self.users.get_mut(user_key) else {
             return;
         };
-        let held = match std::mem::replace(&mut user.flow, Flow::Live) {
-            Flow::Draining { held, .. } => held,
-            Flow::Live => return,
+        let Some(drain) = user.drain.take() else {
+            return;
         };
         if let Some(connection) = self.connections.get_mut(session) {
             connection.drains = false;
         }
-        for envelope in envelope::Envelopes::new(&held) {
+        for envelope in envelope::Envelopes::new(&drain.held) {
             if let Envelope::Deliver(parcel) = envelope {
                 let delivery = Delivery {
                     sender: parcel.sender,
@@ -526,14 +516,10 @@ impl Shard {
         if let Some(user) = self.users.get_mut(user_key)
             && user.is_online()
             && user.session_number == session_number
-            && let Flow::Draining {
-                page_asked,
-                retry_at_ms,
-                ..
-            } = &mut user.flow
+            && let Some(drain) = user.drain.as_deref_mut()
         {
-            *page_asked = false;
-            *retry_at_ms = retry_ms;
+            drain.page_asked = false;
+            drain.retry_at_ms = retry_ms;
             let session = user.session;
             self.check_within(session, STORE_RETRY_MS);
         }

@@ -16,7 +16,6 @@ use super::envelope::{self, Envelope};
 use super::inbox::Pending;
 use super::limits::ANSWERS_KEPT_MS;
 use super::slots::Key;
-use super::user::Flow;
 use super::{Effect, Shard};
 
 /// What a framed client is told to wait before it comes back after a drain, milliseconds.
@@ -196,7 +195,7 @@ impl Shard {
             return;
         };
         user.session = id;
-        user.flow = Flow::draining();
+        user.drain = Some(Box::default());
         user.session_number = user.session_number.wrapping_add(1);
         user.next_sequence = user.head;
         connection.user = user_key;
@@ -314,7 +313,7 @@ impl Shard {
         };
         user.session = Key::NONE;
         self.sessions -= 1;
-        user.flow = Flow::Live;
+        user.drain = None;
         user.last_seen_ms = unix_ms;
         let waiting = std::mem::replace(&mut user.waiting, Key::NONE);
         let name = Box::from(&*user.name);

@@ -25,28 +25,29 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let follows = connection
+        let interest = connection.interest.get_or_insert_default();
+        let follows = interest
             .follows
             .iter()
             .position(|followed| **followed == *name);
         match inquiry {
             Inquiry::Unfollow => match follows {
-                Some(at) => drop(connection.follows.swap_remove(at)),
+                Some(at) => drop(interest.follows.swap_remove(at)),
                 None => return,
             },
             Inquiry::Ask | Inquiry::Follow => {
-                if connection.inquiries >= self.limits.inquiries_max {
+                if interest.inquiries >= self.limits.inquiries_max {
                     self.push_error(id, ErrorCode::Overloaded, user);
                     return;
                 }
                 if inquiry == Inquiry::Follow && follows.is_none() {
-                    if connection.follows.len() >= self.limits.follows_max as usize {
+                    if interest.follows.len() >= self.limits.follows_max as usize {
                         self.push_error(id, ErrorCode::FollowLimit, user);
                         return;
                     }
-                    connection.follows.push(name.into());
+                    interest.follows.push(name.into());
                 }
-                connection.inquiries += 1;
+                interest.inquiries += 1;
             }
         }
         self.send_inquiry(id, inquiry, name);
@@ -75,7 +76,12 @@ impl Shard {
         if inquiry == Inquiry::Unfollow {
             if let Some(user_key) = self.directory.get(&hash).copied() {
                 if let Some(user) = self.users.get_mut(user_key) {
-                    user.followers.retain(|other| *other != follower);
+                    if let Some(followers) = user.followers.as_mut() {
+                        followers.0.retain(|other| *other != follower);
+                        if followers.0.is_empty() {
+                            user.followers = None;
+                        }
+                    }
                 }
                 self.forget_if_done(user_key);
             }
@@ -85,13 +91,20 @@ impl Shard {
         let Some(user) = self.users.get_mut(user_key) else {
             return;
         };
-        if inquiry == Inquiry::Follow && !user.followers.contains(&follower) {
-            if user.followers.len() >= self.limits.followers_max as usize {
+        if inquiry == Inquiry::Follow {
+            let known = user
+                .followers
+                .as_deref()
+                .map_or(&[][..], |followers| &followers.0);
+            let is_new = !known.contains(&follower);
+            if is_new && known.len() >= self.limits.followers_max as usize {
                 self.tell_presence(follower, name, None, true);
                 self.forget_if_done(user_key);
                 return;
             }
-            user.followers.push(follower);
+            if is_new {
+                user.followers.get_or_insert_default().0.push(follower);
+            }
         }
         if user.is_online() {
             self.tell_presence(follower, name, None, false);
@@ -135,18 +148,17 @@ impl Shard {
         let Some(user) = self.users.get_mut(user_key) else {
             return;
         };
-        if user.followers.is_empty() {
+        let Some(followers) = user.followers.take() else {
             return;
-        }
+        };
         let away_since_ms = (!user.is_online()).then_some(user.last_seen_ms);
         let name = std::rc::Rc::clone(&user.name);
-        let followers = std::mem::take(&mut user.followers);
-        for follower in &followers {
+        for follower in &followers.0 {
             self.metrics.follow_changes += 1;
             self.tell_presence(*follower, &name, away_since_ms, false);
         }
         if let Some(user) = self.users.get_mut(user_key) {
-            user.followers = followers;
+            user.followers = Some(followers);
         }
     }
 
@@ -189,9 +201,10 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.inquiries = connection.inquiries.saturating_sub(1);
+        let interest = connection.interest.get_or_insert_default();
+        interest.inquiries = interest.inquiries.saturating_sub(1);
         if follow_refused {
-            connection.follows.retain(|followed| **followed != *name);
+            interest.follows.retain(|followed| **followed != *name);
             self.push_error(id, ErrorCode::FollowersLimit, name.as_bytes());
             return;
         }
@@ -218,9 +231,11 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.inquiries = 0;
-        for name in std::mem::take(&mut connection.follows) {
-            self.send_inquiry(id, Inquiry::Unfollow, &name);
+        let Some(interest) = connection.interest.take() else {
+            return;
+        };
+        for name in &interest.follows {
+            self.send_inquiry(id, Inquiry::Unfollow, name);
         }
     }
 }

@@ -204,8 +204,8 @@ impl Shard {
                 break;
             }
             if connection.skip > 0 {
-                let len = connection.skip.min(input.len() - at);
-                connection.skip -= len;
+                let len = (connection.skip as usize).min(input.len() - at);
+                connection.skip -= len as u32;
                 at += len;
                 continue;
             }
@@ -294,7 +294,7 @@ impl Shard {
                 if !connection.has_session() {
                     return Err(CloseReason::NotLoggedIn);
                 }
-                connection.skip = frame_len;
+                connection.skip = frame_len as u32;
                 self.refuse_send(id, sequence, RefusalReason::PayloadTooLarge);
                 Ok(Step::Took(0))
             }

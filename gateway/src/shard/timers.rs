@@ -12,7 +12,6 @@ use super::Shard;
 use super::connection::{Pause, Phase};
 use super::limits::{ANSWERS_KEPT_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS};
 use super::slots::Key;
-use super::user::Flow;
 
 /// Users that have left and whose answers are still remembered, oldest first.
 #[derive(Default)]
@@ -129,11 +128,10 @@ impl Shard {
         }
         next_ms = next_ms.min(self.check_outbox(id, user_key));
         self.advance_drain(user_key);
-        if let Some(Flow::Draining { retry_at_ms, .. }) =
-            self.users.get(user_key).map(|user| &user.flow)
-            && *retry_at_ms > now_ms
+        if let Some(Some(drain)) = self.users.get(user_key).map(|user| &user.drain)
+            && drain.retry_at_ms > now_ms
         {
-            next_ms = next_ms.min(*retry_at_ms - now_ms);
+            next_ms = next_ms.min(drain.retry_at_ms - now_ms);
         }
         if self
             .users
@@ -164,7 +162,7 @@ impl Shard {
         let is_live = self
             .users
             .get(user_key)
-            .is_some_and(|user| user.flow == Flow::Live);
+            .is_some_and(|user| user.drain.is_none());
         if is_live && age_ms >= ack_timeout_ms {
             self.spill(user_key);
         }

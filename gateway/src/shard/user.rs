@@ -13,35 +13,19 @@ use iris_storage::UserHash;
 
 use super::slots::Key;
 
-/// How messages reach a user's session.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Flow {
-    /// From the sender straight into the outbox.
-    Live,
-    /// Through the inbox: there are older messages to deliver first.
-    Draining {
-        /// A page was asked for.
-        page_asked: bool,
-        /// Not before this moment, milliseconds: the store failed.
-        retry_at_ms: u64,
-        /// The last page ended where the inbox ended; only appends that are under
-        /// way stand between here and [`Flow::Live`].
-        at_end: bool,
-        /// Messages that came meanwhile, as envelopes, to follow those appends.
-        held: Vec<u8>,
-    },
-}
-
-impl Flow {
-    /// The start of every session.
-    pub fn draining() -> Flow {
-        Flow::Draining {
-            page_asked: false,
-            retry_at_ms: 0,
-            at_end: false,
-            held: Vec::new(),
-        }
-    }
+/// A session whose messages come through the inbox, because there are older ones
+/// to deliver first. Boxed, since most users are without one.
+#[derive(Default)]
+pub struct Drain {
+    /// A page was asked for.
+    pub page_asked: bool,
+    /// Not before this moment, milliseconds: the store failed.
+    pub retry_at_ms: u64,
+    /// The last page ended where the inbox ended; only appends that are under way
+    /// stand between here and the end of the drain.
+    pub at_end: bool,
+    /// Messages that came meanwhile, as envelopes, to follow those appends.
+    pub held: Vec<u8>,
 }
 
 /// One send of a framed user, by its sequence number.
@@ -73,6 +57,10 @@ pub struct Follower {
     pub connection: Key,
 }
 
+/// Those who want to know about a user; boxed, since most users have none.
+#[derive(Default)]
+pub struct Followers(pub Vec<Follower>);
+
 /// State of one user.
 pub struct User {
     /// Hash of the name.
@@ -85,8 +73,9 @@ pub struct User {
     pub session_number: u32,
     /// A login that waits for the session to end, or [`Key::NONE`].
     pub waiting: Key,
-    /// How messages reach the session.
-    pub flow: Flow,
+    /// How messages reach the session: through the inbox while this is there,
+    /// straight into the outbox (live) when it is not.
+    pub drain: Option<Box<Drain>>,
     /// Sequence of the first message of the inbox that the session has not been given.
     pub next_sequence: u64,
     /// Sequence behind the newest message that is known to be in the inbox.
@@ -106,7 +95,7 @@ pub struct User {
     /// Its sends, if it sent any lately.
     pub sends: Option<Box<Sends>>,
     /// Who wants to know about it.
-    pub followers: Vec<Follower>,
+    pub followers: Option<Box<Followers>>,
     /// When its last session ended, Unix milliseconds; 0 if that is not known here.
     pub last_seen_ms: u64,
 }
@@ -120,7 +109,7 @@ impl User {
             session: Key::NONE,
             session_number: 0,
             waiting: Key::NONE,
-            flow: Flow::Live,
+            drain: None,
             next_sequence: 0,
             tail_sequence: 0,
             appending: 0,
@@ -130,7 +119,7 @@ impl User {
             burning: false,
             requests: 0,
             sends: None,
-            followers: Vec::new(),
+            followers: None,
             last_seen_ms: 0,
         }
     }
@@ -155,6 +144,6 @@ impl User {
             && self.head == self.head_told
             && self.requests == 0
             && self.sends.is_none()
-            && self.followers.is_empty()
+            && self.followers.is_none()
     }
 }
