@@ -108,7 +108,9 @@ fn one_socket_becomes_hundreds_of_users_over_all_homes() {
     sender.gets_through("last", b"alive");
     socket.reads_exactly(b"alive");
     socket.leave();
-    let metrics = gateway.metrics_when("all left", |metrics| metrics.sum("iris_connections") == 1);
+    let metrics = gateway.metrics_when("all left", |metrics| {
+        metrics.closed_in_all() == 1 && metrics.sum("iris_connections") == 1
+    });
     let logins = 2 * ROUNDS as u64 + 2;
     assert_eq!(metrics.sum("iris_logins_total"), logins);
     assert!(metrics.sum("iris_handed_over_total") > ROUNDS as u64 / 2);
