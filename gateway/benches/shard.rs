@@ -18,7 +18,7 @@ const MESSAGES: usize = 10_000;
 #[divan::bench(args = [200, 1_000, 10_000, 100_000])]
 fn route(bencher: Bencher, users: usize) {
     let mut bare = BareShard::new(users);
-    bare.turn(10 * users);
+    bare.turn(40 * users);
     assert!(bare.delivered() > 0, "nothing was routed");
     bencher
         .counter(ItemsCount::new(MESSAGES))
