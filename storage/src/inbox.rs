@@ -8,6 +8,7 @@
 
 use std::ops::RangeInclusive;
 
+use bytes::Bytes;
 use fjall::{Guard, Readable, Slice, Snapshot};
 use tracing::error;
 
@@ -184,7 +185,7 @@ pub(crate) fn page(
                 bytes += value.len();
                 page.messages.push(StoredMessage {
                     sequence,
-                    record: Record(value),
+                    record: Record::from(Bytes::from(value)),
                 });
             }
         }

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::ops::Deref;
 
+use bytes::Bytes;
+
 use crate::record::{self, RecordError, RecordView};
 use crate::user::UserHash;
 
@@ -212,7 +214,7 @@ pub struct StoredMessage {
 /// The bytes of a stored record, shared with the block they were read in: a clone copies nothing, and one record
 /// that is kept keeps its block (some kilobytes) in memory.
 #[derive(Clone)]
-pub struct Record(pub(crate) fjall::Slice);
+pub struct Record(Bytes);
 
 impl Record {
     /// Reads it in place. Records of a page were checked when the page was read; this checks again.
@@ -224,10 +226,16 @@ impl Record {
     }
 }
 
+impl From<Bytes> for Record {
+    fn from(bytes: Bytes) -> Record {
+        Record(bytes)
+    }
+}
+
 impl From<&[u8]> for Record {
     /// For whoever stands in for the store.
     fn from(bytes: &[u8]) -> Record {
-        Record(fjall::Slice::new(bytes))
+        Record(Bytes::copy_from_slice(bytes))
     }
 }
 
