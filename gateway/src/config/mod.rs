@@ -50,7 +50,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Bytes that may wait for one session's socket; above it deliveries spill to the inbox.
     pub outbox_bytes_max: u32,
-    /// Sends of one session without an answer; above it its socket is not read.
+    /// Sends of one user without an answer; one more is refused as `overloaded`.
     pub unanswered_sends_max: u32,
     /// Deliveries of one session without an acknowledgement; above it deliveries spill.
     pub unacked_deliveries_max: u32,

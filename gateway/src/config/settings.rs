@@ -247,7 +247,7 @@ pub const SETTINGS: &[Setting] = &[
         group: Group::Sessions,
         value_name: "N",
         repeats: false,
-        help: "Sends of one session that may be without an answer; further ones wait or are refused",
+        help: "Sends of one user that may be without an answer; one more is refused as overloaded",
         set: |config, text| {
             config.unanswered_sends_max = units::count(text, &WINDOW)?;
             Ok(())
