@@ -88,6 +88,13 @@ impl Core {
         let shut = u32::from(socket.shut);
         let outstanding = result.ok().map(|bytes| bytes.saturating_sub(shut));
         if let Fate::Asks(reason) = socket.fate {
+            // Before the shard forgets whose it was. Nothing here is evaluated unless it is logged.
+            tracing::debug!(
+                core = self.index,
+                user = self.shard.user_name(key).as_deref(),
+                reason = reason.label(),
+                "connection closed"
+            );
             self.shard.ended(key, reason, outstanding);
             self.release(key);
             self.shared.release_connection();
