@@ -1,6 +1,6 @@
 //! What the driver knows of each connection's socket: where it lives and which
-//! operations are under way. A dozen bytes each; everything else about a
-//! connection is the shard's.
+//! operations are under way. 24 bytes each; everything else about a connection is
+//! the shard's.
 //!
 //! Owner: the core's thread. Indexed like the shard's connections; an entry whose
 //! generation is another connection's is no entry.
@@ -62,6 +62,9 @@ pub(super) struct Socket {
     /// the slot must not be given to another socket.
     pub(super) shutting: u8,
 }
+
+// There may be millions: what is added here is paid for by every connection.
+const _: () = assert!(size_of::<Option<Socket>>() == 24);
 
 /// The sockets of a core.
 #[derive(Default)]
