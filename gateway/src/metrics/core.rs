@@ -41,8 +41,6 @@ macro_rules! core_metrics {
             pub refused: [u64; RefusalReason::COUNT],
             /// How long turns of the core took (`iris_turn_seconds`).
             pub turn_time: Latency,
-            /// From a framed send's arrival to its answer (`iris_answer_seconds`).
-            pub answer_time: Latency,
         }
 
         pub(super) const SCALARS: &[Scalar] = &[
@@ -72,7 +70,6 @@ core_metrics! {
     Counter lost "iris_messages_lost_total" "" "Stored messages that failed their checks when they were read and were passed over";
     Counter store_failures "iris_store_failures_total" "" "Requests that the store did not do";
     Counter handed_over "iris_handed_over_total" "" "Connections moved to the home core of their user";
-    Counter expired "iris_messages_expired_total" "" "Messages whose time to live ended before they were delivered";
     Counter duplicates_dropped "iris_duplicates_dropped_total" "" "Repeated sends that were known by their id and dropped";
     Counter throttled "iris_throttled_total" "" "Times a sender's socket was left unread because it was over its limits";
     Counter lane_sent "iris_lane_sent_total" "" "Entries put into lanes to other cores";

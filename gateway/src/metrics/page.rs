@@ -130,12 +130,6 @@ impl Page {
             cores,
             |metrics| &metrics.turn_time,
         );
-        self.latencies(
-            "iris_answer_seconds",
-            "Time from a framed send's arrival to its answer",
-            cores,
-            |metrics| &metrics.answer_time,
-        );
     }
 
     fn reasons(
