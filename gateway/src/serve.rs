@@ -30,6 +30,10 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
 /// The largest table of direct descriptors that the kernel allows.
 const SLOTS_MAX: u64 = 1 << 20;
 
+/// What `/readyz` says when the inbox store has stopped; users who are online go on.
+const STORE_STOPPED: &str =
+    "a write failed, so messages to users who are away are refused: mend the disk, then restart";
+
 /// Why a gateway could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -100,6 +104,13 @@ pub fn serve(
             }
         }
     });
+    published.add_check("store", {
+        let store = Arc::downgrade(&store);
+        move || {
+            let stopped = store.upgrade().is_some_and(|store| store.is_stopped());
+            stopped.then(|| STORE_STOPPED.to_owned())
+        }
+    });
     let shared = Arc::new(Shared::new(cores, config.max_connections as usize)?);
     let slots = slots_of_a_ring(config.max_connections);
 
@@ -155,6 +166,8 @@ pub fn serve(
             failure.get_or_insert(ServeError::Core { core, reason });
         }
     }
+    // From here on nobody else holds the store, so that it is closed here, in order.
+    published.forget_sources();
     if let Some(store) = Arc::into_inner(store) {
         store.close()?;
     }

@@ -119,6 +119,11 @@ impl Counts {
         }
     }
 
+    /// Whether the committer takes no more writes.
+    pub(crate) fn is_stopped(&self) -> bool {
+        lock(&self.committer).stopped
+    }
+
     /// Adds up everything but what the queues and the reclaiming know.
     pub(crate) fn total(&self) -> StoreMetrics {
         let committer = lock(&self.committer);

@@ -109,6 +109,11 @@ impl Store {
         }
     }
 
+    /// Whether writes have failed: the store takes none until it is opened again. Cheap enough to ask often.
+    pub fn is_stopped(&self) -> bool {
+        self.counts.is_stopped()
+    }
+
     /// Writes and answers what is queued, syncs, ends the threads and unlocks the folder.
     ///
     /// Let the cores finish first: what a client submits while the store closes may get no answer, and what it

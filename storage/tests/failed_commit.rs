@@ -80,7 +80,7 @@ fn nothing_of_a_failed_commit_is_acknowledged() {
         .collect();
     assert_eq!(readable, acknowledged);
     let metrics = rig.store.metrics();
-    assert!(metrics.stopped);
+    assert!(metrics.stopped && rig.store.is_stopped());
     assert_eq!(metrics.appended, acknowledged.len() as u64 + 1);
     assert_eq!(metrics.failed.iter().sum::<u64>(), failed + 1);
     assert!(rig.store.close().is_err());

@@ -1,11 +1,10 @@
 //! What a running gateway shows of itself to other threads: copies of the cores' counts, the phase
-//! it is in, and its troubles.
+//! it is in, and what it is in trouble with.
 //!
 //! Shared by the cores (writers, about once a second), the admin threads and the main thread
 //! (readers). A core never waits here: where a reader holds the lock it skips its copy and tries
 //! again at its next one. No lock is held while anything is written to a socket.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -31,13 +30,16 @@ pub enum Phase {
 /// Something that adds its own families to the metrics page.
 type Source = Box<dyn Fn(&mut Page) + Send + Sync>;
 
+/// Says what a part is in trouble with, if it is.
+type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What a running gateway shows of itself.
 pub struct Published {
     started: Instant,
     cores: Vec<Mutex<CoreMetrics>>,
     phase: Mutex<Phase>,
     phase_changed: Condvar,
-    troubles: Mutex<BTreeMap<&'static str, String>>,
+    checks: Mutex<Vec<(&'static str, Check)>>,
     sources: Mutex<Vec<Source>>,
 }
 
@@ -51,7 +53,7 @@ impl Published {
                 .collect(),
             phase: Mutex::new(Phase::Starting),
             phase_changed: Condvar::new(),
-            troubles: Mutex::new(BTreeMap::new()),
+            checks: Mutex::new(Vec::new()),
             sources: Mutex::new(Vec::new()),
         }
     }
@@ -91,14 +93,15 @@ impl Published {
         phase.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Says that `part` (such as `store`) is in trouble, and in which; `None` ends the trouble.
-    /// A gateway in trouble is not ready, although it goes on with what it can.
-    pub fn set_trouble(&self, part: &'static str, trouble: Option<String>) {
-        let mut troubles = held(&self.troubles);
-        match trouble {
-            Some(trouble) => troubles.insert(part, trouble),
-            None => troubles.remove(part),
-        };
+    /// Adds a part (such as `store`) that says, whenever it is asked, what it is in trouble with.
+    /// A gateway in trouble is not ready, although it goes on with what it can. It is asked on an
+    /// admin thread for every probe, and must not wait for a core.
+    pub fn add_check(
+        &self,
+        part: &'static str,
+        check: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) {
+        held(&self.checks).push((part, Box::new(check)));
     }
 
     /// Why the gateway should not be sent clients; `Ok` if it should.
@@ -112,16 +115,24 @@ impl Published {
             Phase::Stopped => return Err("stopped".to_owned()),
             Phase::Serving { .. } => {}
         }
-        match held(&self.troubles).iter().next() {
-            Some((part, trouble)) => Err(format!("{part}: {trouble}")),
-            None => Ok(()),
+        for (part, check) in held(&self.checks).iter() {
+            if let Some(trouble) = check() {
+                return Err(format!("{part}: {trouble}"));
+            }
         }
+        Ok(())
     }
 
     /// Adds a source of further families, such as the store's. It is called on an admin thread for
     /// every scrape, and must not wait for a core.
     pub fn add_source(&self, source: impl Fn(&mut Page) + Send + Sync + 'static) {
         held(&self.sources).push(Box::new(source));
+    }
+
+    /// Drops all sources and checks; none is being asked any more when this returns.
+    pub fn forget_sources(&self) {
+        held(&self.sources).clear();
+        held(&self.checks).clear();
     }
 
     /// The metrics page.
@@ -192,6 +203,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn serving() -> Phase {
         Phase::Serving {
@@ -205,12 +217,23 @@ mod tests {
         assert_eq!(published.readiness(), Err("starting".to_owned()));
         published.set_phase(serving());
         assert_eq!(published.readiness(), Ok(()));
-        published.set_trouble("store", Some("the disk is full".to_owned()));
+        let full = Arc::new(AtomicBool::new(true));
+        published.add_check("disk", || None);
+        published.add_check("store", {
+            let full = Arc::clone(&full);
+            move || {
+                full.load(Ordering::Relaxed)
+                    .then(|| "the disk is full".to_owned())
+            }
+        });
         assert_eq!(
             published.readiness(),
             Err("store: the disk is full".to_owned())
         );
-        published.set_trouble("store", None);
+        full.store(false, Ordering::Relaxed);
+        assert_eq!(published.readiness(), Ok(()));
+        full.store(true, Ordering::Relaxed);
+        published.forget_sources();
         assert_eq!(published.readiness(), Ok(()));
         published.set_phase(Phase::Draining);
         assert_eq!(published.readiness(), Err("draining".to_owned()));
