@@ -1,7 +1,7 @@
 //! Model clients of both protocols: they send, read, acknowledge late, vanish,
 //! come back and repeat what was not answered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame, Presence};
 use iris_protocol::{Name, classic};
@@ -45,6 +45,8 @@ pub struct Client {
     input: Vec<u8>,
     newest_delivery: u64,
     acked_delivery: u64,
+    /// Everything that came on this framed connection.
+    seen: HashSet<Message>,
     /// Deliveries whose acknowledgement the gateway is not known to have read.
     unread_acks: VecDeque<Message>,
     /// Sends by sequence, and answers, on this connection.
@@ -71,6 +73,7 @@ impl Client {
             input: Vec::new(),
             newest_delivery: 0,
             acked_delivery: 0,
+            seen: HashSet::new(),
             unread_acks: VecDeque::new(),
             sent: BTreeMap::new(),
             answered: BTreeMap::new(),
@@ -287,6 +290,12 @@ impl Client {
                     assert_eq!(id.number, message.number, "a message keeps its id");
                 }
                 ledger.arrived(self.user, self.socket, message.clone());
+                assert!(
+                    self.seen.insert(message.clone())
+                        || ledger.store_fails
+                        || message.client < ledger.first_client,
+                    "{message:?} came twice in one session"
+                );
                 self.unread_acks.push_back(message);
             }
             Frame::Answers(answers) => {

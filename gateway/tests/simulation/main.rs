@@ -300,6 +300,19 @@ fn settle(world: &mut World) {
     panic!("the world does not come to rest");
 }
 
+/// Everybody was told the truth about those they follow.
+fn check_follows(world: &mut World) {
+    for at in 0..world.clients.len() {
+        let client = &mut world.clients[at];
+        if client.framed && client.welcome && !client.closed {
+            let bytes = client.check_follows();
+            let socket = client.socket;
+            world.sockets[socket].inbound.push_back(bytes);
+        }
+    }
+    settle(world);
+}
+
 /// One life of the world.
 fn run(seed: u64) -> World {
     let mut world = World::new(seed);
@@ -313,6 +326,7 @@ fn run(seed: u64) -> World {
     }
     // Logins that are still on their way would be newer than those below.
     settle(&mut world);
+    check_follows(&mut world);
     // Everybody comes back, repeats what was not answered, and reads all there is.
     for user in 0..world.accounts.len() {
         let framed = world.accounts[user].framed;
@@ -332,16 +346,7 @@ fn run(seed: u64) -> World {
         "unread messages are still in the store"
     );
     world.ledger.settle();
-    // Everybody was told the truth about those they follow.
-    for at in 0..world.clients.len() {
-        let client = &mut world.clients[at];
-        if client.framed && client.welcome && !client.closed {
-            let bytes = client.check_follows();
-            let socket = client.socket;
-            world.sockets[socket].inbound.push_back(bytes);
-        }
-    }
-    settle(&mut world);
+    check_follows(&mut world);
     // What was read is gone: the next login finds nothing.
     let deliveries = world.ledger.deliveries;
     for user in 0..world.accounts.len() {

@@ -406,3 +406,169 @@ fn unread_input_over_its_budget_ends_the_connection_and_is_let_go_of() {
     assert_eq!(trace.shard.metrics.partial_bytes, 3_000);
     assert_eq!(trace.shard.closing_reason(other), None);
 }
+
+fn framed_ack(delivery: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    framed::encode::ack(&mut out, delivery);
+    out
+}
+
+impl Trace {
+    /// Anna, online, has been sent one message that she has not acknowledged.
+    fn with_unacked() -> (Trace, Key, Key) {
+        let mut trace = Trace::new(Limits::default());
+        let reader = trace.framed("anna");
+        let sender = trace.framed("bert");
+        trace.received(sender, &framed_send(1, "anna"));
+        assert!(!trace.take_sent(reader).is_empty());
+        assert!(trace.store.is_empty(), "it goes straight to her");
+        (trace, reader, sender)
+    }
+
+    fn take_append(&mut self) -> u64 {
+        match self.store.pop() {
+            Some(Request::Append { token, .. }) if self.store.is_empty() => token,
+            _ => panic!("one append and nothing else"),
+        }
+    }
+
+    fn take_burn(&mut self) -> (u64, u64) {
+        let is_burn = |request: &Request| matches!(request, Request::Burn { .. });
+        let at = self.store.iter().position(is_burn).expect("a burn");
+        match self.store.remove(at) {
+            Request::Burn { token, head, .. } => (token, head),
+            other => panic!("{other:?} is no burn"),
+        }
+    }
+
+    fn fail(&mut self, token: u64) {
+        let error = iris_storage::FailureKind::Unwritable;
+        self.shard.stored(Reply::Failed { token, error });
+        self.effects();
+    }
+}
+
+#[test]
+fn what_is_acknowledged_while_it_is_being_stored_is_burned_once_it_is() {
+    let (mut trace, reader, _) = Trace::with_unacked();
+    trace.wait(2_500);
+    let token = trace.take_append();
+    trace.received(reader, &framed_ack(1));
+    assert!(
+        trace.store.is_empty(),
+        "where it will stand is not known yet"
+    );
+    trace.shard.stored(Reply::Appended { token, sequence: 7 });
+    trace.effects();
+    let from = trace.store.iter().find_map(|request| match request {
+        Request::Page { from, .. } => Some(*from),
+        _ => None,
+    });
+    assert_eq!(from, Some(8), "she has it: it is not read back");
+    assert_eq!(trace.take_burn().1, 8);
+}
+
+#[test]
+fn what_is_acknowledged_while_a_connection_closes_does_not_return() {
+    let (mut trace, reader, _) = Trace::with_unacked();
+    trace.shard.drain();
+    trace.received(reader, &framed_ack(1));
+    trace.shard.ended(reader, CloseReason::PeerClosed, None);
+    trace.effects();
+    assert_eq!(trace.shard.metrics.delivered, 1);
+    assert_eq!(trace.shard.metrics.returned, 0);
+}
+
+#[test]
+fn a_burn_that_fails_is_tried_once_more_and_holds_nothing_up() {
+    let (mut trace, reader, sender) = Trace::with_unacked();
+    trace.wait(2_500);
+    let token = trace.take_append();
+    trace.shard.stored(Reply::Appended { token, sequence: 7 });
+    trace.received(reader, &framed_ack(1));
+    let (token, head) = trace.take_burn();
+    assert_eq!(head, 8);
+    trace.fail(token);
+    trace.shard.ended(reader, CloseReason::PeerClosed, None);
+    trace.effects();
+    let (token, head) = trace.take_burn();
+    assert_eq!(head, 8);
+    trace.fail(token);
+    trace.shard.ended(sender, CloseReason::PeerClosed, None);
+    trace.effects();
+    trace.store_replies();
+    trace.wait(200_000);
+    assert_eq!(trace.shard.users_len(), 0);
+}
+
+#[test]
+fn a_page_that_fails_is_asked_for_again() {
+    let mut trace = Trace::new(Limits::default());
+    let reader = trace.shard.accepted();
+    trace.received(reader, &classic_login("anna"));
+    for _ in 0..3 {
+        let Some(Request::Page { token, .. }) = trace.store.pop() else {
+            panic!("a page");
+        };
+        trace.fail(token);
+        assert!(trace.store.is_empty(), "not at once");
+        trace.wait(1_500);
+    }
+    assert_eq!(trace.store.len(), 1);
+}
+
+#[test]
+fn a_refused_send_may_be_tried_again() {
+    let mut trace = Trace::new(Limits::default());
+    let sender = trace.framed("bert");
+    trace.received(sender, &framed_send(1, "anna"));
+    let token = trace.take_append();
+    trace.fail(token);
+    trace.received(sender, &framed_send(1, "anna"));
+    trace.take_append();
+    assert_eq!(trace.shard.metrics.duplicates_dropped, 0);
+}
+
+#[test]
+fn a_drain_reads_no_further_than_its_session_has_room() {
+    let limits = Limits {
+        outbox_bytes_max: 20_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits.clone());
+    let reader = trace.shard.accepted();
+    trace.received(reader, &classic_login("anna"));
+    let mut bytes = Vec::new();
+    let stored = record::NewRecord {
+        id_sender: 1,
+        id_number: 1,
+        sent_at_ms: 1,
+        expires_at_ms: 0,
+        sender: "bert",
+        payload: &[b'.'; 1_000],
+    };
+    record::encode(&mut bytes, &stored);
+    record::seal(&mut bytes, 1, 1).expect("a sound record");
+    let mut sequence = 0;
+    while let Some(request) = trace.store.pop() {
+        let Request::Page { token, .. } = request else {
+            panic!("a page");
+        };
+        sequence += 1;
+        assert!(sequence < 100, "it takes none of what it gets");
+        let message = iris_storage::StoredMessage {
+            sequence,
+            record: bytes.as_slice().into(),
+        };
+        trace.shard.stored(Reply::Page {
+            token,
+            messages: vec![message],
+            next: sequence + 1,
+            end: false,
+            lost: 0,
+        });
+        trace.effects();
+    }
+    assert!(sequence >= 10, "room for half an outbox");
+    assert!(sequence <= 11, "{sequence} pages of one message");
+}
