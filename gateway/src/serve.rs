@@ -253,6 +253,10 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
+    if address.is_ipv6() {
+        // Else [::] would take IPv4 as well, and could not stand beside 0.0.0.0.
+        socket.set_only_v6(true)?;
+    }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     let options = SockRef::from(&socket);
@@ -261,4 +265,23 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ip_versions_share_a_port() {
+        let any_v4 = SocketAddr::from(([0; 4], 0));
+        let listeners = listen(&[any_v4], 2).expect("a free port");
+        let port = listeners[0][0].local_addr().expect("bound").port();
+        match listen(&[SocketAddr::from(([0; 16], port))], 2) {
+            Ok(listeners) => assert_eq!(listeners.len(), 2),
+            Err(ServeError::Listen { source, .. }) => {
+                assert_ne!(source.kind(), io::ErrorKind::AddrInUse, "{source}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
