@@ -8,7 +8,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use iris_storage::{Store, StoreError, StoreOptions};
 use rustix::process::{Resource, getrlimit};
@@ -27,6 +28,10 @@ const BACKLOG: i32 = 65_535;
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// When the kernel asks a silent peer whether it is there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
+/// How long an address may stay taken before the start is given up.
+const BIND_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries.
+const BIND_PAUSE: Duration = Duration::from_millis(50);
 /// The largest table of direct descriptors that the kernel allows.
 const SLOTS_MAX: u64 = 1 << 20;
 
@@ -233,7 +238,7 @@ fn listen(addresses: &[SocketAddr], cores: usize) -> Result<Vec<Vec<TcpListener>
         // SO_REUSEPORT would let two gateways of one user share a port unnoticed:
         // binding without it fails where anybody listens. It does not listen
         // itself, or early clients would be lost with it.
-        bind(*address, false).map_err(failed)?;
+        wait_for(*address).map_err(failed)?;
         let mut bound = *address;
         for listeners in &mut by_core {
             let socket = bind(bound, true).map_err(failed)?;
@@ -244,6 +249,21 @@ fn listen(addresses: &[SocketAddr], cores: usize) -> Result<Vec<Vec<TcpListener>
         }
     }
     Ok(by_core)
+}
+
+/// Waits until nobody listens on the address. After a kill the kernel ends the sockets
+/// of the old rings on a worker of its own, some tenths of a second after the process has
+/// gone: a supervisor that restarts at once must not find the port taken.
+fn wait_for(address: SocketAddr) -> io::Result<()> {
+    let until = Instant::now() + BIND_PATIENCE;
+    loop {
+        match bind(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(BIND_PAUSE);
+            }
+            bound => return bound.map(drop),
+        }
+    }
 }
 
 /// Options set here are inherited by every accepted socket.
@@ -283,5 +303,25 @@ mod tests {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    #[test]
+    fn a_port_that_is_freed_late_is_waited_for() {
+        let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = holder.local_addr().expect("bound");
+        let freeing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            drop(holder);
+        });
+        assert!(listen(&[address], 1).is_ok());
+        freeing.join().expect("no panic");
+    }
+
+    #[test]
+    fn a_port_that_stays_taken_is_an_error() {
+        let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = holder.local_addr().expect("bound");
+        let error = listen(&[address], 1).expect_err("it is taken").to_string();
+        assert!(error.contains("in use"), "{error}");
     }
 }
