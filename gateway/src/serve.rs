@@ -32,6 +32,10 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
 const BIND_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two tries.
 const BIND_PAUSE: Duration = Duration::from_millis(50);
+/// What a core opens at its start, its listeners aside: the executor's rings, its own, eventfds.
+const DESCRIPTORS_OF_CORE: u64 = 24;
+/// What the store opens while it is young; it takes more as it grows.
+const DESCRIPTORS_OF_STORE: u64 = 128;
 /// The largest table of direct descriptors that the kernel allows.
 const SLOTS_MAX: u64 = 1 << 20;
 
@@ -59,6 +63,19 @@ pub enum ServeError {
     /// The cpus cannot be placed.
     #[error("{0}")]
     Placement(String),
+    /// The process may not open enough descriptors.
+    #[error(
+        "{cores} cores and the inbox store need about {needed} descriptors, but the limit is {limit}: \
+         raise it (ulimit -n, or LimitNOFILE= of the systemd unit) or start fewer cores (--cores)"
+    )]
+    Descriptors {
+        /// Cores that were to start.
+        cores: usize,
+        /// What they need.
+        needed: u64,
+        /// RLIMIT_NOFILE.
+        limit: u64,
+    },
     /// A core could not start.
     #[error("core {core} cannot start: {reason}")]
     Start {
@@ -95,6 +112,17 @@ pub fn serve(
         .place(&iris_tune::read_machine().cpus)
         .map_err(ServeError::Placement)?;
     let cores = cpus.len();
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // The executor panics where it finds none left, which explains nothing.
+    let needed =
+        DESCRIPTORS_OF_STORE + cores as u64 * (DESCRIPTORS_OF_CORE + config.listen.len() as u64);
+    if descriptors < needed {
+        return Err(ServeError::Descriptors {
+            cores,
+            needed,
+            limit: descriptors,
+        });
+    }
     let listeners = listen(&config.listen, cores)?;
     let addresses = listeners[0]
         .iter()

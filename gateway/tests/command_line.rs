@@ -3,7 +3,7 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// A run that ends by itself.
 fn iris(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -252,6 +252,30 @@ fn an_address_in_use_ends_with_1_and_what_to_do() {
     let line = run(&["--admin", &address, "--listen", "127.0.0.1:0"]);
     assert!(
         line.contains(&address) && line.contains("--admin"),
+        "{line}"
+    );
+}
+
+#[test]
+fn too_few_descriptors_end_with_1_and_what_to_raise() {
+    let folder = Folder::new();
+    let program = support::iris();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "ulimit -n 90; exec \"$0\" \"$@\""])
+        .arg(program.get_program())
+        .args(["serve", "--cores", "12", "--admin", "off"])
+        .args(["--listen", "127.0.0.1:0", "--data"])
+        .arg(folder.0.path().join("data"));
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let line = failure(&shell.output().expect("sh runs"), 1);
+    assert!(
+        line.contains("limit is 90") && line.contains("ulimit -n") && line.contains("--cores"),
         "{line}"
     );
 }
