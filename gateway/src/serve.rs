@@ -36,8 +36,6 @@ const BIND_PAUSE: Duration = Duration::from_millis(50);
 const DESCRIPTORS_OF_CORE: u64 = 24;
 /// What the store opens while it is young; it takes more as it grows.
 const DESCRIPTORS_OF_STORE: u64 = 128;
-/// The largest table of direct descriptors that the kernel allows.
-const SLOTS_MAX: u64 = 1 << 20;
 
 /// What `/readyz` says when the inbox store has stopped; users who are online go on.
 const STORE_STOPPED: &str =
@@ -107,9 +105,10 @@ pub fn serve(
     published: Arc<Published>,
 ) -> Result<(), ServeError> {
     iris_ring::probe().map_err(|missing| ServeError::Kernel(say_missing(&missing)))?;
+    let machine = iris_tune::read_machine();
     let cpus = config
         .cores
-        .place(&iris_tune::read_machine().cpus)
+        .place(&machine.cpus)
         .map_err(ServeError::Placement)?;
     let cores = cpus.len();
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -145,7 +144,11 @@ pub fn serve(
         }
     });
     let shared = Arc::new(Shared::new(cores, config.max_connections as usize)?);
-    let slots = slots_of_a_ring(config.max_connections);
+    // The kernel bounds a table by the limit that is in force now; the plan is made for the hard one.
+    let slots = iris_tune::plan(&machine)
+        .rings(config.max_connections, cores as u32)
+        .slots
+        .min(u32::try_from(descriptors).unwrap_or(u32::MAX));
 
     let (ready, readiness) = mpsc::channel();
     let mut handles = Vec::new();
@@ -242,15 +245,6 @@ fn limits(config: &Config) -> Limits {
         ttl_max_ms: ms(config.ttl_max),
         ..Limits::default()
     }
-}
-
-/// How large the table of one ring shall be: the kernel bounds it by the limit of
-/// descriptors, which `iris serve` has raised as far as it goes.
-fn slots_of_a_ring(max_connections: u32) -> u32 {
-    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(SLOTS_MAX);
-    // Room for sockets that arrive from other cores before others have left.
-    let wanted = u64::from(max_connections) + u64::from(max_connections) / 4 + 2_048;
-    wanted.min(allowed).min(SLOTS_MAX) as u32
 }
 
 /// Listeners for every core, by core: each core has a socket of its own on every
