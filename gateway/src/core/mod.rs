@@ -14,6 +14,7 @@ mod endings;
 mod executor;
 mod handover;
 mod lanes;
+mod perform;
 mod segments;
 mod sockets;
 #[cfg(test)]

@@ -11,8 +11,8 @@ use super::Shard;
 use super::connection::{Pause, Phase};
 use super::envelope::{self, Envelope};
 use super::limits::THROTTLE_MS;
-use super::outbox::{Passport, ReplyTo};
 use super::slots::Key;
+use super::unacked::{Passport, ReplyTo};
 
 impl Shard {
     /// Tells whoever waits for it what became of a message.

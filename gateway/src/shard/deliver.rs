@@ -11,8 +11,8 @@ use super::Shard;
 use super::connection::{Connection, Pause, Phase};
 use super::envelope::{self, Envelope, Parcel};
 use super::limits::{PROBE_AFTER_MS, PROBE_AGAIN_MS, PROBE_MESSAGES};
-use super::outbox::{Passport, Stored, Unacked};
 use super::slots::Key;
+use super::unacked::{Passport, Stored, Unacked};
 use super::{Effect, Limits};
 
 /// What a message that goes into an outbox is made of, wherever it comes from.

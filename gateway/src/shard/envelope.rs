@@ -9,8 +9,8 @@ use iris_protocol::{MessageId, Outcome};
 use iris_storage::UserHash;
 use rkyv::{Archive, Serialize};
 
-use super::outbox::ReplyTo;
 use super::slots::Key;
+use super::unacked::ReplyTo;
 
 /// A message on its way to its reader, borrowed from wherever it lies.
 #[derive(Clone, Copy, Debug)]

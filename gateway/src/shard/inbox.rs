@@ -1,21 +1,16 @@
-//! The inbox of a user of this core: appends, drains, burns, and the way back
-//! into it for what a reader did not take.
+//! The inbox of a user of this core: appends, burns, and the way back into it for
+//! what a reader did not take. The way out is in `drain`.
 //!
 //! Owner: the reader's shard. The store does the work on threads of its own;
-//! here is who waits for which reply. A drain reads a page when the session has
-//! room, and becomes live when the inbox is empty and no append is under way.
-//! Messages that meet the last appends are held until those are delivered.
+//! here is who waits for which reply.
 
-use iris_protocol::{MessageId, Outcome, RefusalReason};
-use iris_storage::{FailureKind, NewRecord, Reply, Request, StoredMessage, record};
+use iris_protocol::{Outcome, RefusalReason};
+use iris_storage::{FailureKind, NewRecord, Reply, Request, record};
 
 use super::Shard;
-use super::connection::Phase;
-use super::deliver::Delivery;
 use super::envelope::{self, Envelope, Parcel};
-use super::limits::{PAGE_MESSAGES, STORE_RETRY_MS};
-use super::outbox::{Passport, Stored};
 use super::slots::Key;
+use super::unacked::{Passport, Stored};
 
 /// A message's append that waits for the store.
 pub(super) struct Append {
@@ -226,54 +221,6 @@ impl Shard {
         });
     }
 
-    /// Takes a drain one step further, if it is time: asks for the next page when
-    /// the session has room for one.
-    pub(super) fn advance_drain(&mut self, user_key: Key) {
-        let Some(user) = self.users.get_mut(user_key) else {
-            return;
-        };
-        let session = user.session;
-        let Some(connection) = self.connections.get(session) else {
-            return;
-        };
-        if connection.phase == Phase::Welcoming {
-            return;
-        }
-        let (retained, unacked) = connection.outbox.as_ref().map_or((0, 0), |outbox| {
-            (outbox.retained_bytes(), outbox.unacked_len())
-        });
-        let page_bytes = self.limits.outbox_bytes_max / 2;
-        let has_room =
-            retained <= page_bytes && unacked <= self.limits.unacked_deliveries_max as usize / 2;
-        let Some(drain) = user.drain.as_deref_mut() else {
-            return;
-        };
-        let waits_for_appends = user.spilling > 0 || (drain.at_end && user.appending > 0);
-        if drain.page_asked
-            || !has_room
-            || waits_for_appends
-            || self.now.core_ms < drain.retry_at_ms
-        {
-            return;
-        }
-        drain.page_asked = true;
-        user.requests += 1;
-        let token = self.pending.insert(Pending::Page {
-            user: user_key,
-            session_number: user.session_number,
-        });
-        self.effects.store.push(Request::Page {
-            token: token as u64,
-            user: user.hash,
-            name: Box::from(&*user.name),
-            from: user.next_sequence,
-            messages_max: PAGE_MESSAGES
-                .min(self.limits.unacked_deliveries_max as usize / 2)
-                .max(1),
-            bytes_max: page_bytes as usize,
-        });
-    }
-
     /// A reply of the store.
     pub fn stored(&mut self, reply: Reply) {
         let Some(pending) = self.pending.try_remove(reply.token() as usize) else {
@@ -343,7 +290,7 @@ impl Shard {
         }
     }
 
-    fn request_done(&mut self, user_key: Key) {
+    pub(super) fn request_done(&mut self, user_key: Key) {
         if let Some(user) = self.users.get_mut(user_key) {
             user.requests -= 1;
         }
@@ -427,101 +374,6 @@ impl Shard {
         } else {
             // Not burned: its reader sees these again, with the same ids.
             user.head = user.head_told;
-        }
-        self.forget_if_done(user_key);
-    }
-
-    fn page(
-        &mut self,
-        user_key: Key,
-        session_number: u32,
-        messages: &[StoredMessage],
-        next: u64,
-        end: bool,
-    ) {
-        self.request_done(user_key);
-        let Some(user) = self.users.get_mut(user_key) else {
-            return;
-        };
-        if !user.is_online() || user.session_number != session_number {
-            self.forget_if_done(user_key);
-            return;
-        }
-        let session = user.session;
-        user.next_sequence = user.next_sequence.max(next);
-        let caught_up = end && user.tail_sequence <= user.next_sequence;
-        let appending = user.appending > 0;
-        if let Some(drain) = user.drain.as_deref_mut() {
-            drain.page_asked = false;
-            drain.retry_at_ms = 0;
-            drain.at_end = caught_up && appending;
-        }
-        for message in messages {
-            match message.record.view() {
-                Ok(view) => self.push_delivery(
-                    session,
-                    &Delivery {
-                        sender: view.sender,
-                        payload: view.payload,
-                        stored: Stored::At(message.sequence),
-                        passport: Passport {
-                            id: MessageId {
-                                sender: view.id_sender,
-                                number: view.id_number,
-                            },
-                            sent_at_ms: view.sent_at_ms,
-                            expires_at_ms: view.expires_at_ms,
-                            reply: None,
-                        },
-                    },
-                ),
-                Err(_) => self.metrics.lost += 1,
-            }
-        }
-        if caught_up && !appending {
-            self.go_live(user_key, session);
-        } else {
-            self.advance_drain(user_key);
-        }
-    }
-
-    /// Nothing older is in the inbox: what was held follows, and then all else
-    /// goes straight through.
-    fn go_live(&mut self, user_key: Key, session: Key) {
-        let Some(user) = self.users.get_mut(user_key) else {
-            return;
-        };
-        let Some(drain) = user.drain.take() else {
-            return;
-        };
-        if let Some(connection) = self.connections.get_mut(session) {
-            connection.drains = false;
-        }
-        for envelope in envelope::Envelopes::new(&drain.held) {
-            if let Envelope::Deliver(parcel) = envelope {
-                let delivery = Delivery {
-                    sender: parcel.sender,
-                    payload: parcel.payload,
-                    stored: Stored::No,
-                    passport: Passport::of(&parcel),
-                };
-                self.push_delivery(session, &delivery);
-            }
-        }
-    }
-
-    fn page_failed(&mut self, user_key: Key, session_number: u32) {
-        self.request_done(user_key);
-        let retry_ms = self.now.core_ms + STORE_RETRY_MS;
-        if let Some(user) = self.users.get_mut(user_key)
-            && user.is_online()
-            && user.session_number == session_number
-            && let Some(drain) = user.drain.as_deref_mut()
-        {
-            drain.page_asked = false;
-            drain.retry_at_ms = retry_ms;
-            let session = user.session;
-            self.check_within(session, STORE_RETRY_MS);
         }
         self.forget_if_done(user_key);
     }

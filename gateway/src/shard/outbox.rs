@@ -11,138 +11,14 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use iris_protocol::MessageId;
 use iris_protocol::framed::Answer;
 
+use super::pool::{CHUNK_BYTES, Pool};
 use super::slots::Key;
+use super::unacked::{Entry, NO_REPLY, Passport, ReplyTo, Stored, Unacked};
 
-/// Chunk sizes. A quiet connection gets by with one small chunk; a busy one
-/// soon fills large ones, so that a send carries many messages.
-const CHUNK_BYTES: [usize; 3] = [512, 4 << 10, 32 << 10];
-/// Empty chunks of each size kept for reuse, per core (2, 8 and 16 MiB).
-const POOLED_CHUNKS_MAX: [usize; 3] = [4096, 2048, 512];
-/// Emptied outboxes kept for reuse, per core.
-const POOLED_OUTBOXES_MAX: usize = 4096;
 /// Entries that are done with before the others move to the front.
 const COMPACT_AFTER: usize = 32;
-
-/// Whom to tell what became of a message: the sender's home and its user there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ReplyTo {
-    /// Core that is home to the sender.
-    pub core: u16,
-    /// The sender in that core's table of users.
-    pub user: Key,
-}
-
-/// What a message needs besides its bytes to return to an inbox.
-#[derive(Clone, Copy, Debug)]
-pub struct Passport {
-    /// Identity that a repeat keeps.
-    pub id: MessageId,
-    /// Unix time of sending, milliseconds.
-    pub sent_at_ms: u64,
-    /// Unix time after which it is not delivered any more; 0 is never.
-    pub expires_at_ms: u64,
-    /// Who waits for the outcome; `None` once it was told, and for messages of
-    /// senders that know no answers.
-    pub reply: Option<ReplyTo>,
-}
-
-/// Where a delivered message stands in the store.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stored {
-    /// Nowhere: it lives in this outbox only.
-    No,
-    /// An append is under way under this request number.
-    Appending(u32),
-    /// It has this sequence in the reader's inbox.
-    At(u64),
-    /// Nowhere: the store could not take it, and has taken newer ones since. It
-    /// cannot return to the inbox without breaking the order.
-    Failed,
-}
-
-/// A message that was put into the outbox and is not acknowledged.
-#[derive(Clone, Copy, Debug)]
-pub struct Unacked {
-    /// Where it stands in the store.
-    pub stored: Stored,
-    /// The rest of what it is.
-    pub passport: Passport,
-}
-
-/// An [`Unacked`] as it is kept: one cache line, because every delivery writes one.
-#[derive(Clone, Copy)]
-struct Entry {
-    end: u64,
-    id: MessageId,
-    sent_at_ms: u64,
-    expires_at_ms: u64,
-    /// See [`Stored::pack`].
-    stored: u64,
-    reply_user: Key,
-    payload_len: u32,
-    /// Milliseconds of the core's clock, which wrap after 49 days; only ages of
-    /// seconds are taken from it.
-    pushed_at_ms: u32,
-    reply_core: u16,
-    sender_len: u8,
-}
-
-const _: () = assert!(size_of::<Entry>() <= 72);
-
-/// No core has this number.
-const NO_REPLY: u16 = u16::MAX;
-
-impl Stored {
-    const FAILED: u64 = u64::MAX;
-    const APPENDING: u64 = 1 << 63;
-
-    /// Zero is no sequence, and none comes near the top bit.
-    fn pack(self) -> u64 {
-        match self {
-            Stored::No => 0,
-            Stored::At(sequence) => sequence,
-            Stored::Appending(token) => Self::APPENDING | u64::from(token),
-            Stored::Failed => Self::FAILED,
-        }
-    }
-
-    fn unpack(packed: u64) -> Stored {
-        match packed {
-            0 => Stored::No,
-            Self::FAILED => Stored::Failed,
-            token if token & Self::APPENDING != 0 => Stored::Appending(token as u32),
-            sequence => Stored::At(sequence),
-        }
-    }
-}
-
-impl Entry {
-    fn view(&self) -> Unacked {
-        Unacked {
-            stored: Stored::unpack(self.stored),
-            passport: Passport {
-                id: self.id,
-                sent_at_ms: self.sent_at_ms,
-                expires_at_ms: self.expires_at_ms,
-                reply: self.is_awaited().then_some(ReplyTo {
-                    core: self.reply_core,
-                    user: self.reply_user,
-                }),
-            },
-        }
-    }
-
-    fn is_awaited(&self) -> bool {
-        self.reply_core != NO_REPLY
-    }
-
-    fn starts_payload_at(&self) -> u64 {
-        self.end - u64::from(self.payload_len)
-    }
-}
 
 struct Chunk {
     bytes: Rc<Vec<u8>>,
@@ -183,88 +59,6 @@ pub struct Outbox {
     kept_from: u64,
     /// Messages pushed since the kernel was last asked what the peer has.
     unasked: u32,
-}
-
-/// Chunks and outboxes waiting for their next use, one pool for each core.
-#[derive(Default)]
-pub struct Pool {
-    chunks: [Vec<Rc<Vec<u8>>>; 3],
-    // Boxed because connections hold a pointer: most are idle and have none.
-    #[allow(clippy::vec_box)]
-    outboxes: Vec<Box<Outbox>>,
-    lent_bytes: u64,
-}
-
-impl Pool {
-    /// Memory of all chunks in outboxes.
-    pub fn lent_bytes(&self) -> u64 {
-        self.lent_bytes
-    }
-
-    fn chunk(&mut self, wanted: usize, class: usize) -> Rc<Vec<u8>> {
-        let chunk = self.pooled_chunk(wanted, class);
-        self.lent_bytes += chunk.capacity() as u64;
-        chunk
-    }
-
-    fn pooled_chunk(&mut self, wanted: usize, class: usize) -> Rc<Vec<u8>> {
-        for size_class in class..CHUNK_BYTES.len() {
-            if wanted <= CHUNK_BYTES[size_class] {
-                return self.chunks[size_class]
-                    .pop()
-                    .unwrap_or_else(|| Rc::new(Vec::with_capacity(CHUNK_BYTES[size_class])));
-            }
-        }
-        Rc::new(Vec::with_capacity(wanted))
-    }
-
-    fn put_chunk(&mut self, mut chunk: Rc<Vec<u8>>) {
-        self.lent_bytes -= chunk.capacity() as u64;
-        let Some(bytes) = Rc::get_mut(&mut chunk) else {
-            // Still out at the ring (the connection ended): freed there.
-            return;
-        };
-        bytes.clear();
-        if let Some(class) = CHUNK_BYTES
-            .iter()
-            .position(|size| *size == bytes.capacity())
-            && self.chunks[class].len() < POOLED_CHUNKS_MAX[class]
-        {
-            self.chunks[class].push(chunk);
-        }
-    }
-
-    /// An empty outbox.
-    pub fn outbox(&mut self) -> Box<Outbox> {
-        self.outboxes.pop().unwrap_or_default()
-    }
-
-    /// Takes an outbox back, whatever is still in it.
-    pub fn put_outbox(&mut self, mut outbox: Box<Outbox>) {
-        while let Some(chunk) = outbox.chunks.pop_front() {
-            self.put_chunk(chunk.bytes);
-        }
-        outbox.unacked.clear();
-        outbox.acked = 0;
-        outbox.senders.clear();
-        outbox.answers.clear();
-        outbox.sent = 0;
-        outbox.end = 0;
-        outbox.answers_end = 0;
-        outbox.sealed_at = None;
-        outbox.in_flight = false;
-        outbox.awaited = 0;
-        outbox.kept_from = 0;
-        outbox.unasked = 0;
-        if outbox.unacked.capacity() > 256 || outbox.answers.capacity() > 256 {
-            outbox.unacked.shrink_to(16);
-            outbox.senders.shrink_to(256);
-            outbox.answers.shrink_to(16);
-        }
-        if self.outboxes.len() < POOLED_OUTBOXES_MAX {
-            self.outboxes.push(outbox);
-        }
-    }
 }
 
 impl Outbox {
@@ -478,6 +272,30 @@ impl Outbox {
         self.release(pool);
     }
 
+    /// Forgets everything, for the next use.
+    pub(super) fn empty(&mut self, pool: &mut Pool) {
+        while let Some(chunk) = self.chunks.pop_front() {
+            pool.put_chunk(chunk.bytes);
+        }
+        self.unacked.clear();
+        self.acked = 0;
+        self.senders.clear();
+        self.answers.clear();
+        self.sent = 0;
+        self.end = 0;
+        self.answers_end = 0;
+        self.sealed_at = None;
+        self.in_flight = false;
+        self.awaited = 0;
+        self.kept_from = 0;
+        self.unasked = 0;
+        if self.unacked.capacity() > 256 || self.answers.capacity() > 256 {
+            self.unacked.shrink_to(16);
+            self.senders.shrink_to(256);
+            self.answers.shrink_to(16);
+        }
+    }
+
     /// Nothing behind the present end will be sent: the connection is closing.
     pub fn seal(&mut self) {
         self.sealed_at.get_or_insert(self.end);
@@ -528,6 +346,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use iris_protocol::MessageId;
     use proptest::prelude::*;
 
     fn passport(number: u64) -> Passport {

@@ -75,12 +75,12 @@ impl Shard {
         let hash = user_hash(self.seed, name);
         if inquiry == Inquiry::Unfollow {
             if let Some(user_key) = self.directory.get(&hash).copied() {
-                if let Some(user) = self.users.get_mut(user_key) {
-                    if let Some(followers) = user.followers.as_mut() {
-                        followers.0.retain(|other| *other != follower);
-                        if followers.0.is_empty() {
-                            user.followers = None;
-                        }
+                if let Some(user) = self.users.get_mut(user_key)
+                    && let Some(followers) = user.followers.as_mut()
+                {
+                    followers.0.retain(|other| *other != follower);
+                    if followers.0.is_empty() {
+                        user.followers = None;
                     }
                 }
                 self.forget_if_done(user_key);

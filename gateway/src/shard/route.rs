@@ -10,8 +10,8 @@ use iris_storage::user_hash;
 use super::Shard;
 use super::connection::Pause;
 use super::envelope::{self, Envelope, Parcel};
-use super::outbox::ReplyTo;
 use super::slots::Key;
+use super::unacked::ReplyTo;
 use super::user::{Send, Sends};
 
 /// What the sender of a framed message said besides target and payload.

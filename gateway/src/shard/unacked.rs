@@ -1,0 +1,126 @@
+//! A delivered message that its reader has not acknowledged, and what it needs to
+//! find its way back into the inbox.
+//!
+//! Owner: the outbox of its reader's connection.
+
+use iris_protocol::MessageId;
+
+use super::slots::Key;
+
+/// Whom to tell what became of a message: the sender's home and its user there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplyTo {
+    /// Core that is home to the sender.
+    pub core: u16,
+    /// The sender in that core's table of users.
+    pub user: Key,
+}
+
+/// What a message needs besides its bytes to return to an inbox.
+#[derive(Clone, Copy, Debug)]
+pub struct Passport {
+    /// Identity that a repeat keeps.
+    pub id: MessageId,
+    /// Unix time of sending, milliseconds.
+    pub sent_at_ms: u64,
+    /// Unix time after which it is not delivered any more; 0 is never.
+    pub expires_at_ms: u64,
+    /// Who waits for the outcome; `None` once it was told, and for messages of
+    /// senders that know no answers.
+    pub reply: Option<ReplyTo>,
+}
+
+/// Where a delivered message stands in the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stored {
+    /// Nowhere: it lives in this outbox only.
+    No,
+    /// An append is under way under this request number.
+    Appending(u32),
+    /// It has this sequence in the reader's inbox.
+    At(u64),
+    /// Nowhere: the store could not take it, and has taken newer ones since. It
+    /// cannot return to the inbox without breaking the order.
+    Failed,
+}
+
+/// A message that was put into the outbox and is not acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct Unacked {
+    /// Where it stands in the store.
+    pub stored: Stored,
+    /// The rest of what it is.
+    pub passport: Passport,
+}
+
+/// An [`Unacked`] as it is kept: one cache line, because every delivery writes one.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) end: u64,
+    pub(super) id: MessageId,
+    pub(super) sent_at_ms: u64,
+    pub(super) expires_at_ms: u64,
+    /// See [`Stored::pack`].
+    pub(super) stored: u64,
+    pub(super) reply_user: Key,
+    pub(super) payload_len: u32,
+    /// Milliseconds of the core's clock, which wrap after 49 days; only ages of
+    /// seconds are taken from it.
+    pub(super) pushed_at_ms: u32,
+    pub(super) reply_core: u16,
+    pub(super) sender_len: u8,
+}
+
+const _: () = assert!(size_of::<Entry>() <= 72);
+
+/// No core has this number.
+pub(super) const NO_REPLY: u16 = u16::MAX;
+
+impl Stored {
+    const FAILED: u64 = u64::MAX;
+    const APPENDING: u64 = 1 << 63;
+
+    /// Zero is no sequence, and none comes near the top bit.
+    pub(super) fn pack(self) -> u64 {
+        match self {
+            Stored::No => 0,
+            Stored::At(sequence) => sequence,
+            Stored::Appending(token) => Self::APPENDING | u64::from(token),
+            Stored::Failed => Self::FAILED,
+        }
+    }
+
+    fn unpack(packed: u64) -> Stored {
+        match packed {
+            0 => Stored::No,
+            Self::FAILED => Stored::Failed,
+            token if token & Self::APPENDING != 0 => Stored::Appending(token as u32),
+            sequence => Stored::At(sequence),
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn view(&self) -> Unacked {
+        Unacked {
+            stored: Stored::unpack(self.stored),
+            passport: Passport {
+                id: self.id,
+                sent_at_ms: self.sent_at_ms,
+                expires_at_ms: self.expires_at_ms,
+                reply: self.is_awaited().then_some(ReplyTo {
+                    core: self.reply_core,
+                    user: self.reply_user,
+                }),
+            },
+        }
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.reply_core != NO_REPLY
+    }
+
+    pub(super) fn starts_payload_at(&self) -> u64 {
+        self.end - u64::from(self.payload_len)
+    }
+}
