@@ -56,13 +56,19 @@ pub struct Gateway {
 impl Gateway {
     /// Two cores, whatever the machine has, ready for clients.
     pub fn serving(arguments: &[&str]) -> Gateway {
-        let common = ["--cores", "2", "--max-connections", "4096"];
-        Gateway::started(&[&common, arguments].concat(), &[], None)
+        let mut common = vec!["--cores", "2"];
+        if !arguments.contains(&"--max-connections") {
+            common.extend(["--max-connections", "4096"]);
+        }
+        common.extend(arguments);
+        Gateway::started(&common, &[], None)
     }
 
     /// The same with so many descriptors and not one more.
     pub fn serving_with_descriptors(descriptors: u32, arguments: &[&str]) -> Gateway {
-        Gateway::started(arguments, &[], Some(descriptors))
+        let mut common = vec!["--cores", "2"];
+        common.extend(arguments);
+        Gateway::started(&common, &[], Some(descriptors))
     }
 
     fn started(
