@@ -32,10 +32,12 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
 const BIND_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two tries.
 const BIND_PAUSE: Duration = Duration::from_millis(50);
-/// What a core opens at its start, its listeners aside: the executor's rings, its own, eventfds.
-const DESCRIPTORS_OF_CORE: u64 = 24;
-/// What the store opens while it is young; it takes more as it grows.
-const DESCRIPTORS_OF_STORE: u64 = 128;
+/// What a core opens at its start, its listeners aside: the executor's rings, its own,
+/// eventfds. Eight, as counted, and room for further rings.
+const DESCRIPTORS_OF_CORE: u64 = 10;
+/// What the process and a young store open: 16, as counted, and room to grow. A store of
+/// many tables takes hundreds, which `iris-tune` advises on.
+const DESCRIPTORS_OF_STORE: u64 = 32;
 
 /// What `/readyz` says when the inbox store has stopped; users who are online go on.
 const STORE_STOPPED: &str =
