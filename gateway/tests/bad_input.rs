@@ -313,7 +313,7 @@ fn half_a_greeting_and_silence_is_a_login_timeout() {
             }
         }
     }
-    classic.into_iter().for_each(Classic::is_ended);
+    classic.into_iter().for_each(Classic::sees_the_end);
     gateway.metrics_when("all timed out", |metrics| {
         metrics.closed("login-timeout") == expected as u64
     });
@@ -470,7 +470,7 @@ fn a_full_server_refuses_and_counts() {
         .map(|number| Classic::login(gateway.address(), &format!("guest-{number}")))
         .collect();
     for _ in 0..5 {
-        Classic::connect(gateway.address()).is_ended();
+        Classic::connect(gateway.address()).sees_the_end();
     }
     gateway.metrics_when("refused", |metrics| {
         metrics.closed("server-full") == 5 && metrics.sum("iris_connections") == 8

@@ -47,7 +47,7 @@ fn what_is_not_acknowledged_is_found_after_the_restart() {
     }
     assert_eq!(alice.is_closed().0, CloseReason::Draining);
     classic.reads_exactly(b"");
-    classic.is_ended();
+    classic.sees_the_end();
     let ids: Vec<_> = open.into_iter().map(|(_, ids)| ids).collect();
     assert_eq!(gateway.ended().code(), Some(0), "{:#?}", gateway.seen());
 

@@ -80,7 +80,7 @@ fn with_a_secret_only_who_shows_it_gets_in() {
     }
     let mut classic = Classic::connect(at);
     classic.say(b"\x01alice");
-    classic.is_ended();
+    classic.sees_the_end();
     let mut alice = Framed::connect(at);
     alice.logs_in("alice", b"correct horse battery");
     let mut bob = Framed::connect(at);

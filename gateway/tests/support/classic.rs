@@ -105,7 +105,7 @@ impl Classic {
 
     /// The gateway ends the connection without a further word.
     #[track_caller]
-    pub fn is_ended(mut self) {
+    pub fn sees_the_end(mut self) {
         let mut rest = std::mem::take(&mut self.received);
         match self.stream.read_to_end(&mut rest) {
             Ok(_) => {}
