@@ -76,7 +76,7 @@ pub const PROBE_AFTER_MS: u64 = 1_000;
 /// Deliveries to a classic session after which the kernel is asked together with
 /// the next send, while it has the socket at hand: what is kept for the way back
 /// into the inbox stays so small that it stays in the cache.
-pub const PROBE_MESSAGES: u32 = 16;
+pub const PROBE_MESSAGES: u32 = 32;
 /// How soon the kernel is asked again when somebody waits for the answer, milliseconds.
 pub const PROBE_AGAIN_MS: u64 = 20;
 /// How long a throttled sender is not read, milliseconds: about ten commits.
