@@ -23,7 +23,7 @@ const LIMITS: [&str; 6] = [
     "500ms",
 ];
 /// What one session may hold in memory, generously: its outbox, a page, and the chunks they lie in.
-const HELD_BYTES_MAX: u64 = 512 << 10;
+const HELD_BYTES_MAX: u64 = 256 << 10;
 
 fn payload(number: u32) -> Vec<u8> {
     let mut payload = number.to_be_bytes().to_vec();
@@ -49,7 +49,7 @@ fn narrow(gateway: &Gateway) -> TcpStream {
 
 /// Sends all messages; every one of them must be answered, those at the end `stored`.
 fn sends_all(alice: &mut Framed, reader: &str) {
-    const WINDOW: u32 = 200;
+    const WINDOW: u32 = 500;
     for first in (0..MESSAGES).step_by(WINDOW as usize) {
         let sequences: Vec<u64> = (first..first + WINDOW)
             .map(|number| alice.send(reader, &payload(number)))
@@ -85,7 +85,7 @@ fn a_framed_reader_that_does_not_read() {
         let mut warm = 0;
         alice.warms_up(&reader, || warm = bob.takes().delivery);
         sends_all(&mut alice, &reader);
-        is_bounded(&gateway, (home as u32 + 1) * (MESSAGES - 300));
+        is_bounded(&gateway, (home as u32 + 1) * (MESSAGES - 600));
         for expected in 0..MESSAGES {
             let message = bob.receives();
             assert_eq!(number(&message.payload), expected);
@@ -171,7 +171,7 @@ fn a_classic_reader_that_does_not_read() {
         let mut alice = Framed::login(gateway.address(), "alice");
         alice.warms_up(&reader, || bob.reads_exactly(b"warm"));
         sends_all(&mut alice, &reader);
-        is_bounded(&gateway, (home as u32 + 1) * (MESSAGES - 300));
+        is_bounded(&gateway, (home as u32 + 1) * (MESSAGES - 600));
         for expected in 0..MESSAGES {
             assert_eq!(number(&bob.read(PAYLOAD_BYTES)), expected);
         }

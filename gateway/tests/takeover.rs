@@ -120,6 +120,28 @@ fn one_socket_becomes_hundreds_of_users_over_all_homes() {
 }
 
 #[test]
+fn what_is_said_right_behind_a_login_moves_along() {
+    let gateway = Gateway::serving(&[]);
+    let at = gateway.address();
+    let mut reader = Classic::login(at, "reader");
+    let homes = [0, 1].map(|core| gateway.users_of(core, "mover", 1).remove(0));
+    let mut socket = Classic::connect(at);
+    for round in 0..200 {
+        let mut out = Vec::new();
+        support::login_classic(&mut out, &homes[round % 2]);
+        socket.say(&out);
+        // In segments of their own, some of which come while the socket moves.
+        for number in 0..10 {
+            socket.send("reader", format!("{round:03}-{number} ").as_bytes());
+        }
+        for number in 0..10 {
+            reader.reads_exactly(format!("{round:03}-{number} ").as_bytes());
+        }
+        socket.reads_exactly(classic::LOGIN_OK);
+    }
+}
+
+#[test]
 fn two_sockets_take_the_same_user_from_each_other() {
     let gateway = Gateway::serving(&[]);
     let at = gateway.address();
