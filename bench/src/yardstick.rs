@@ -69,11 +69,11 @@ pub(crate) fn run(listener: &TcpListener, slots: u32) -> Result<(), crate::Bench
         for slot in router.dirty.drain(..) {
             let connection = &mut router.connections[slot as usize];
             connection.dirty = false;
-            if !connection.sending {
-                if let Some(chunk) = connection.outbox.take() {
-                    connection.sending = true;
-                    ring.send(slot, chunk, 0, slot.into());
-                }
+            if !connection.sending
+                && let Some(chunk) = connection.outbox.take()
+            {
+                connection.sending = true;
+                ring.send(slot, chunk, 0, slot.into());
             }
         }
     }
