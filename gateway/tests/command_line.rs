@@ -3,16 +3,13 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 /// A run that ends by itself.
 fn iris(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    support::iris()
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .output()
-        .expect("iris runs")
+    let mut command = support::iris();
+    command.args(arguments).envs(environment.iter().copied());
+    support::run(&mut command)
 }
 
 fn stdout(output: &Output) -> String {

@@ -8,7 +8,7 @@ mod support;
 #[path = "../../protocol/tests/spec/mod.rs"]
 mod spec;
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use support::{Chat, Gateway};
 
@@ -23,13 +23,7 @@ fn python(gateway: &Gateway, client: &str, more: &str) -> Option<String> {
     let usage = format!("{client}-use");
     let script = format!("{}\n{}\n{more}\n", blocks[client], blocks[usage.as_str()]);
     let script = script.replace("8085", &gateway.address().port().to_string());
-    // A client that waits for what never comes must not hold up the tests.
-    let script = format!("import signal\nsignal.alarm(20)\n{script}");
-    let output = Command::new("python3")
-        .args(["-c", &script])
-        .stdin(Stdio::null())
-        .output()
-        .expect("python3 is there");
+    let output = support::run(Command::new("python3").args(["-c", &script]));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     Some(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -4,28 +4,18 @@
 mod support;
 
 use std::path::Path;
-use std::process::Stdio;
 
 use support::{Framed, Gateway};
 
 /// Runs `iris serve` to its end, which must be a failure, and gives the last line it says.
 #[track_caller]
 fn fails(listen: &str, data: &Path) -> String {
-    let output = support::iris()
-        .args([
-            "serve",
-            "--cores",
-            "1",
-            "--max-connections",
-            "64",
-            "--admin",
-            "off",
-        ])
-        .args(["--listen", listen, "--data"])
-        .arg(data)
-        .stdin(Stdio::null())
-        .output()
-        .expect("iris runs");
+    let mut command = support::iris();
+    command
+        .args(["serve", "--cores", "1", "--max-connections", "64"])
+        .args(["--admin", "off", "--listen", listen, "--data"])
+        .arg(data);
+    let output = support::run(&mut command);
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");

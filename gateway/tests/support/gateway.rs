@@ -6,9 +6,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,6 +24,45 @@ pub fn iris() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_iris"));
     without_variables(&mut command);
     command
+}
+
+/// Runs a program to its end, which must come in time.
+pub fn run(command: &mut Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let stdout = read_aside(child.stdout.take().expect("piped"));
+    let stderr = read_aside(child.stderr.take().expect("piped"));
+    let deadline = Instant::now() + PATIENCE;
+    let ended = loop {
+        match child.try_wait().expect("a child") {
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            ended => break ended,
+        }
+    };
+    if ended.is_none() {
+        // Before anything can fail: it must not stay behind.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let stderr = stderr.join().expect("read");
+    let text = String::from_utf8_lossy(&stderr);
+    Output {
+        status: ended.unwrap_or_else(|| panic!("it did not end: {text}")),
+        stdout: stdout.join().expect("read"),
+        stderr,
+    }
+}
+
+fn read_aside(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("a pipe");
+        bytes
+    })
 }
 
 fn without_variables(command: &mut Command) {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub use chat::Chat;
 pub use classic::{Classic, login as login_classic, send as send_classic};
 pub use framed::{Event, Framed, Message};
-pub use gateway::{Gateway, get, iris};
+pub use gateway::{Gateway, get, iris, run};
 pub use metrics::Metrics;
 
 /// How long anything may take that is bound to happen.
