@@ -5,9 +5,12 @@
 //! executor is asked to sleep when the loop has nothing to do, and looked after
 //! whenever it wants the thread for itself.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_lite::future;
@@ -87,11 +90,51 @@ impl Drop for EndOfCore {
     }
 }
 
+/// What the bell's task tells the loop.
+///
+/// The wait for the bell goes on through all sleeps, because one that is given up
+/// could still take a ring that nobody would hear; and it is polled by a task of
+/// its own, only when it is over, because glommio keeps a waker for every poll of
+/// a pending read, and a task that owns 32,767 of them panics.
+#[derive(Default)]
+struct Rung {
+    rang: Cell<bool>,
+    waiter: Cell<Option<Waker>>,
+}
+
+impl Rung {
+    /// Passes every ring of the bell on.
+    async fn listen(self: Rc<Self>, bell: Bell) {
+        loop {
+            if let Err(error) = bell.wait().await {
+                tracing::error!(%error, "a core cannot be roused any more, it wakes by its timers");
+                return;
+            }
+            self.rang.set(true);
+            if let Some(waiter) = self.waiter.take() {
+                waiter.wake();
+            }
+        }
+    }
+
+    /// Waits until the bell has rung since the last time.
+    async fn wait(&self) {
+        future::poll_fn(|context| {
+            if self.rang.replace(false) {
+                return Poll::Ready(());
+            }
+            self.waiter.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
 async fn run(mut core: Core) -> io::Result<()> {
+    let rung = Rc::new(Rung::default());
     let bell = Bell::new(core.notify_fd()?);
-    // One wait goes on through all sleeps, until it is over by itself: a wait that
-    // is given up could still take a ring of the bell, which nobody would hear.
-    let mut rung = Box::pin(bell.wait());
+    // Ends with this function: a task that is dropped is cancelled.
+    let _listener = glommio::spawn_local(Rc::clone(&rung).listen(bell));
     loop {
         let busy = core.turn()?;
         if core.drained() {
@@ -108,18 +151,10 @@ async fn run(mut core: Core) -> io::Result<()> {
             }
         }
         if core.doze()? {
-            let woken = async {
-                // A bell that fails is noticed by the ring's next system call.
-                let _ = rung.as_mut().await;
-                true
-            };
-            let timed_out = async {
+            future::or(rung.wait(), async {
                 sleep(core.sleep_max()).await;
-                false
-            };
-            if future::or(woken, timed_out).await {
-                rung = Box::pin(bell.wait());
-            }
+            })
+            .await;
             core.rise();
         }
     }
@@ -128,6 +163,27 @@ async fn run(mut core: Core) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    #[test]
+    fn a_core_may_sleep_and_wake_by_its_timers_for_ever() {
+        let executor = LocalExecutorBuilder::new(Placement::Unbound)
+            .io_memory(0)
+            .make()
+            .expect("an executor");
+        executor.run(async {
+            let bell = eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
+            let ringer = bell.try_clone().expect("another descriptor");
+            let rung = Rc::new(Rung::default());
+            let _listener = glommio::spawn_local(Rc::clone(&rung).listen(Bell::new(bell)));
+            // More than a task of glommio may own wakers.
+            for _ in 0..40_000 {
+                future::or(rung.wait(), glommio::executor().yield_now()).await;
+            }
+            rustix::io::write(&ringer, &1u64.to_ne_bytes()).expect("a ring");
+            rung.wait().await;
+        });
+    }
 
     #[test]
     fn a_core_that_ends_in_any_way_is_waited_for_no_longer() {
