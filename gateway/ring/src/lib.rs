@@ -21,8 +21,6 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
-#[cfg(feature = "glommio")]
-mod bell;
 mod buffers;
 mod completion;
 mod error;
@@ -32,8 +30,6 @@ mod probe;
 mod reap;
 mod ring;
 
-#[cfg(feature = "glommio")]
-pub use bell::Bell;
 pub use buffers::Received;
 pub use completion::{Completion, Operation, TOKEN_MAX};
 pub use error::RingError;

@@ -131,11 +131,6 @@ impl Core {
         Ok(core)
     }
 
-    /// The eventfd that fires when a ring has completions.
-    pub(super) fn notify_fd(&self) -> io::Result<rustix::fd::OwnedFd> {
-        self.notify.try_clone()
-    }
-
     fn open_segment(&mut self) -> Result<(), RingError> {
         let fd = self.segments.open(self.notify.as_fd())?;
         self.shared.publish_ring(self.index, fd);
@@ -206,35 +201,21 @@ impl Core {
         Ok(busy)
     }
 
-    /// Waits in the ring, if there is only one, for as long as the time-out says.
-    pub(super) fn wait_in_ring(&mut self, timeout: Duration) -> io::Result<()> {
-        let wake = &self.shared.wakes[self.index];
-        wake.doze();
-        if !self.has_work() {
-            self.segments.all[0].ring.submit_and_wait(timeout)?;
-        }
-        self.shared.wakes[self.index].rise();
-        Ok(())
-    }
-
-    /// Prepares to sleep outside the ring; `false` if there is work after all.
-    pub(super) fn doze(&mut self) -> io::Result<bool> {
+    /// Sleeps until something happens or a timer is due. The first ring waits for
+    /// all: it watches the eventfd that other threads write to wake this core, and
+    /// that further rings fire when they have completions.
+    pub(super) fn sleep(&mut self) -> io::Result<()> {
         self.segments.submit()?;
         self.segments.notify_enabled(true);
         self.shared.wakes[self.index].doze();
-        let idle = self.segments.is_idle() && !self.has_work();
-        if idle {
+        if self.segments.is_idle() && !self.has_work() {
             self.shard.metrics.parks += 1;
-        } else {
-            self.rise();
+            let timeout = self.sleep_max();
+            self.segments.all[0].ring.submit_and_wait(timeout)?;
         }
-        Ok(idle)
-    }
-
-    /// Awake again.
-    pub(super) fn rise(&mut self) {
         self.shared.wakes[self.index].rise();
         self.segments.notify_enabled(false);
+        Ok(())
     }
 
     /// How long it may sleep.
@@ -253,10 +234,6 @@ impl Core {
             SLEEP_MAX
         };
         Duration::from_millis(until_ms.saturating_sub(self.now_ms).max(1)).min(idle_max)
-    }
-
-    pub(super) fn has_one_ring(&self) -> bool {
-        self.segments.all.len() == 1
     }
 
     /// Whether something waits that no ring tells of.

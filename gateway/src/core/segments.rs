@@ -146,8 +146,9 @@ impl Segments {
         self.all.iter_mut().all(|segment| segment.ring.is_idle())
     }
 
+    /// Has the further rings fire the eventfd that the first one watches, or not.
     pub(super) fn notify_enabled(&mut self, enabled: bool) {
-        for segment in &mut self.all {
+        for segment in self.all.iter_mut().skip(1) {
             segment.ring.notify_enabled(enabled);
         }
     }
