@@ -127,7 +127,7 @@ impl Ring {
         self.uring.0.as_raw_fd()
     }
 
-    /// Has an eventfd fire at every completion, so that an executor may await it. See
+    /// Has an eventfd fire at every completion, so that whoever watches it may sleep. See
     /// [`Self::notify_enabled`].
     ///
     /// # Errors

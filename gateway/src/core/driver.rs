@@ -8,7 +8,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -69,8 +68,6 @@ pub struct Core {
     pub(super) lanes: Lanes,
     pub(super) store: StoreClient,
     published: Arc<Published>,
-    /// Fires when a ring has completions.
-    notify: rustix::fd::OwnedFd,
     /// Closing sockets by the moment, on the core's clock, when patience ends.
     pub(super) lingering: VecDeque<(u64, Key)>,
     /// Hand-overs under way, by the ring of the target that is tried.
@@ -93,15 +90,6 @@ impl Core {
     /// # Errors
     /// If the kernel refuses the ring.
     pub fn new(options: CoreOptions) -> Result<Core, RingError> {
-        // The rings fire the same eventfd that other threads write. With one of its
-        // own, a write would have to set off a read, and the read's completion the
-        // other eventfd; but the kernel does not signal an eventfd from within the
-        // wake-up of another: it puts that off, and at least Linux 6.18 does so once
-        // and never again. The core would sleep on with work before it.
-        let notify = options.shared.wakes[options.index]
-            .eventfd()
-            .try_clone_to_owned()
-            .map_err(RingError::Setup)?;
         let mut core = Core {
             index: options.index,
             shared: options.shared,
@@ -111,7 +99,6 @@ impl Core {
             lanes: options.lanes,
             store: options.store,
             published: options.published,
-            notify,
             lingering: VecDeque::new(),
             moves: HashMap::default(),
             now_ms: 0,
@@ -132,7 +119,14 @@ impl Core {
     }
 
     fn open_segment(&mut self) -> Result<(), RingError> {
-        let fd = self.segments.open(self.notify.as_fd())?;
+        // The rings fire the same eventfd that other threads write. With one of its
+        // own, a write would have to set off a read, and the read's completion the
+        // other eventfd; but the kernel does not signal an eventfd from within the
+        // wake-up of another: it puts that off, and at least Linux 6.18 does so once
+        // and never again. The core would sleep on with work before it.
+        let fd = self
+            .segments
+            .open(self.shared.wakes[self.index].eventfd())?;
         self.shared.publish_ring(self.index, fd);
         Ok(())
     }
