@@ -35,8 +35,9 @@ const BIND_PAUSE: Duration = Duration::from_millis(50);
 /// What a core opens at its start, its listeners aside: the executor's rings, its own,
 /// eventfds. Eight, as counted, and room for further rings.
 const DESCRIPTORS_OF_CORE: u64 = 10;
-/// What the process and a young store open: 16, as counted, and room to grow. A store of
-/// many tables takes hundreds, which `iris-tune` advises on.
+/// What the process and a young store of one database open: 16, as counted, and room to
+/// grow; each further database takes less. A store of many tables takes hundreds, which
+/// `iris-tune` advises on.
 const DESCRIPTORS_OF_STORE: u64 = 32;
 
 /// What `/readyz` says when the inbox store has stopped; users who are online go on.
@@ -115,8 +116,9 @@ pub fn serve(
     let cores = cpus.len();
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     // The executor panics where it finds none left, which explains nothing.
-    let needed =
-        DESCRIPTORS_OF_STORE + cores as u64 * (DESCRIPTORS_OF_CORE + config.listen.len() as u64);
+    let options = StoreOptions::new(&config.data).for_cores(cores);
+    let needed = options.databases as u64 * DESCRIPTORS_OF_STORE
+        + cores as u64 * (DESCRIPTORS_OF_CORE + config.listen.len() as u64);
     if descriptors < needed {
         return Err(ServeError::Descriptors {
             cores,
@@ -129,7 +131,7 @@ pub fn serve(
         .iter()
         .filter_map(|listener| listener.local_addr().ok())
         .collect();
-    let store = Arc::new(Store::open(StoreOptions::new(&config.data))?);
+    let store = Arc::new(Store::open(options)?);
     published.add_source({
         let store = Arc::downgrade(&store);
         move |page| {

@@ -6,8 +6,8 @@
 //! Invariants: the record exists from the user's first message (or first sight) on, so that a user without one
 //! has no messages; `head` and the totals burned with it only grow.
 //!
-//! The record also says where the inbox ended when it was written, and in which life of the store (the first
-//! sequence of that opening). Only the committer of the same life may believe it, because it writes the record
+//! The record also says where the inbox ended when it was written, and in which life of the database (a
+//! sequence, drawn when it was opened). Only the committer of the same life may believe it, because it writes the record
 //! anew before it forgets a user; everyone else looks at the messages themselves. So it spares the committer a
 //! look-up in every table, and no crash can make it wrong.
 

@@ -124,7 +124,7 @@ impl Batch {
         mut self,
         ledger: &mut Ledger,
     ) -> Result<Vec<(usize, Reply)>, Uncommitted> {
-        let life = ledger.sequence.life();
+        let life = ledger.life;
         let users = &ledger.tables.users;
         for user in &self.dirty {
             if let Some(inbox) = ledger.tails.recall(*user) {
@@ -184,7 +184,7 @@ impl Batch {
         let cumulative_bytes = inbox.tail.cumulative_bytes + record.len() as u64;
         record::seal(&mut record, ordinal, cumulative_bytes)
             .map_err(|_| FailureKind::BadRequest)?;
-        let sequence = ledger.sequence.next().map_err(Refusal::Sequence)?;
+        let sequence = ledger.sequences.next().map_err(Refusal::Sequence)?;
         inbox.tail = Tail {
             sequence,
             ordinal,
@@ -323,10 +323,12 @@ mod tests {
     fn whatever_is_promised_is_synced() {
         let path = tempfile::tempdir().expect("a folder");
         let options = StoreOptions::new(path.path());
-        let folder = Folder::open(path.path()).expect("opened");
-        let (tables, sequence) =
-            crate::database::open(&folder, &options, Arc::new(Reclaim::default())).expect("opened");
-        let mut ledger = Ledger::new(tables, sequence, 10);
+        let folder = Folder::open(path.path(), 1).expect("opened");
+        let (mut tables, sequences) =
+            crate::database::open_all(&folder, &options, &[Arc::new(Reclaim::default())])
+                .expect("opened");
+        let tables = tables.pop().expect("one");
+        let mut ledger = Ledger::new(tables, sequences, 10).expect("a sequence");
         let user = UserHash(1);
         let mut record = Vec::new();
         let new = record::NewRecord {

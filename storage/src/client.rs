@@ -1,7 +1,7 @@
 //! The way from a core to the store's threads and back.
 //!
 //! Owner: a [`StoreClient`] belongs to one core's thread; the [`Outlets`] are shared by the store's threads.
-//! Queues: `writes` (bounded, `queue_requests_max`) to the committer and `reads` (bounded, `queue_reads_max`) to
+//! Queues: `writes` (bounded, `queue_requests_max`) to each database's committer and `reads` (bounded, `queue_reads_max`) to
 //! the readers; a full one answers [`FailureKind::Overloaded`] at once, so submitting never blocks and nothing
 //! is lost in silence. `replies` back to the core is unbounded, but holds at most one reply for each request that
 //! was taken, in one piece for each batch. Pages can be large; whoever asks bounds them.
@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tracing::error;
 
 use crate::request::{FailureKind, Reply, Request};
-use crate::user::UserHash;
+use crate::user::{UserHash, database_of};
 
 /// A request and the client it came from.
 pub(crate) struct Envelope<R> {
@@ -131,7 +131,8 @@ impl Outlets {
 /// One core's handle on the store.
 pub struct StoreClient {
     client: usize,
-    writes: Sender<Envelope<Write>>,
+    /// By the number of the database.
+    writes: Arc<[Sender<Envelope<Write>>]>,
     reads: Sender<Envelope<Read>>,
     replies: Receiver<Vec<Reply>>,
     outlet: Arc<Outlet>,
@@ -144,7 +145,7 @@ pub struct StoreClient {
 impl StoreClient {
     pub(crate) fn new(
         outlets: &Outlets,
-        writes: Sender<Envelope<Write>>,
+        writes: Arc<[Sender<Envelope<Write>>]>,
         reads: Sender<Envelope<Read>>,
         wake: Wake,
     ) -> StoreClient {
@@ -170,24 +171,32 @@ impl StoreClient {
                 user,
                 name,
                 record,
-            } => self.write(Write::Append {
-                token,
+            } => self.write(
                 user,
-                name,
-                record,
-            }),
+                Write::Append {
+                    token,
+                    user,
+                    name,
+                    record,
+                },
+            ),
             Request::Burn {
                 token,
                 user,
                 name,
                 head,
-            } => self.write(Write::Burn {
-                token,
+            } => self.write(
                 user,
-                name,
-                head,
-            }),
-            Request::Seen { user, name, at_ms } => self.write(Write::Seen { user, name, at_ms }),
+                Write::Burn {
+                    token,
+                    user,
+                    name,
+                    head,
+                },
+            ),
+            Request::Seen { user, name, at_ms } => {
+                self.write(user, Write::Seen { user, name, at_ms })
+            }
             Request::Page {
                 token,
                 user,
@@ -237,8 +246,9 @@ impl StoreClient {
         self.current.next()
     }
 
-    fn write(&self, request: Write) -> Option<FailureKind> {
-        refusal(self.writes.try_send(Envelope {
+    fn write(&self, user: UserHash, request: Write) -> Option<FailureKind> {
+        let database = database_of(user.key(), self.writes.len());
+        refusal(self.writes[database].try_send(Envelope {
             client: self.client,
             request,
         }))
@@ -283,7 +293,7 @@ mod tests {
         let wake: Wake = Box::new(move || {
             count.fetch_add(1, Ordering::Relaxed);
         });
-        let mut client = StoreClient::new(&Outlets::default(), writes, reads, wake);
+        let mut client = StoreClient::new(&Outlets::default(), [writes].into(), reads, wake);
         client.submit(account(1));
         assert!(client.poll().is_none());
         client.submit(account(2));
@@ -316,7 +326,7 @@ mod tests {
         let wake: Wake = Box::new(move || {
             count.fetch_add(1, Ordering::Relaxed);
         });
-        let mut client = StoreClient::new(&outlets, writes, reads, wake);
+        let mut client = StoreClient::new(&outlets, [writes].into(), reads, wake);
         outlets.deliver(
             0,
             vec![Reply::Burned { token: 1 }, Reply::Burned { token: 2 }],

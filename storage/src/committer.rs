@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -17,12 +17,14 @@ use tracing::error;
 use crate::batch::{Batch, Step, Tally};
 use crate::client::{Envelope, Outlets, Write};
 use crate::ledger::Ledger;
-use crate::metrics::{Counts, lock};
+use crate::metrics::{CommitterCounts, Counts, lock};
 use crate::options::StoreOptions;
 use crate::request::{FailureKind, Reply};
 
 /// The committer's state.
 pub(crate) struct Committer {
+    /// Of its database.
+    number: usize,
     ledger: Ledger,
     requests: Receiver<Envelope<Write>>,
     outlets: Outlets,
@@ -41,6 +43,7 @@ pub(crate) struct Committer {
 
 impl Committer {
     pub(crate) fn new(
+        number: usize,
         ledger: Ledger,
         requests: Receiver<Envelope<Write>>,
         outlets: Outlets,
@@ -48,6 +51,7 @@ impl Committer {
         options: &StoreOptions,
     ) -> Committer {
         Committer {
+            number,
             ledger,
             requests,
             outlets,
@@ -148,7 +152,7 @@ impl Committer {
     fn commit(&mut self, batch: Batch) {
         let tally = batch.tally;
         let began = Instant::now();
-        lock(&self.counts.committer).commit_since = Some(began);
+        lock(self.own_counts()).commit_since = Some(began);
         let committed = batch.commit(&mut self.ledger);
         // From here on the replies themselves say what became of each.
         self.in_hand.clear();
@@ -167,10 +171,14 @@ impl Committer {
         }
     }
 
+    fn own_counts(&self) -> &Mutex<CommitterCounts> {
+        &self.counts.committers[self.number]
+    }
+
     fn stop(&mut self) {
         self.stopped = true;
         self.ledger.tails.forget_all();
-        let mut counts = lock(&self.counts.committer);
+        let mut counts = lock(self.own_counts());
         counts.stopped = true;
         counts.commit_since = None;
     }
@@ -184,12 +192,12 @@ impl Committer {
                 None => seen_lost += 1,
             }
         }
-        lock(&self.counts.committer).seen_lost += seen_lost;
+        lock(self.own_counts()).seen_lost += seen_lost;
         self.deliver(replies);
     }
 
     fn count(&self, tally: &Tally, began: Instant, replies: &[(usize, Reply)]) {
-        let mut counts = lock(&self.counts.committer);
+        let mut counts = lock(self.own_counts());
         counts.commit_since = None;
         counts.commits += 1;
         counts
@@ -208,7 +216,7 @@ impl Committer {
     /// One piece, and one wake, for each client.
     fn deliver(&self, replies: Vec<(usize, Reply)>) {
         if self.stopped {
-            count_failures(&mut lock(&self.counts.committer).failed, &replies);
+            count_failures(&mut lock(self.own_counts()).failed, &replies);
         }
         let mut by_client: Vec<Vec<Reply>> = Vec::new();
         for (client, reply) in replies {

@@ -1,13 +1,15 @@
 //! The fjall database below the store: how it is created, opened and tuned.
 //!
 //! Used while the store opens. Two keyspaces: `messages` (user key and sequence -> record) and `users`
-//! (user key -> account). Invariant: a folder named `inbox` is a database that was created completely. fjall
+//! (user key -> account). Invariant: a folder named `inbox-0` (and so on) is a database that was created completely. fjall
 //! cannot go on from a creation that was cut short, so a new one is made under another name and renamed.
 
 use std::fs::{self, File};
 use std::io;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use fjall::compaction::Leveled;
 use fjall::compaction::filter::Factory;
@@ -17,7 +19,8 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
 use crate::error::StoreError;
 use crate::folder::{Folder, UNFINISHED_SUFFIX};
 use crate::options::StoreOptions;
-use crate::sequence::SequenceCounter;
+use crate::reclaim::Reclaim;
+use crate::sequence::{SequenceCounter, Sequences};
 use crate::synced_file;
 
 const MESSAGES: &str = "messages";
@@ -35,39 +38,50 @@ pub(crate) struct Tables {
     pub(crate) users: Keyspace,
 }
 
-/// Opens the database of the folder, or creates it if the folder is new, with its sequence counter.
-/// `reclaim` is asked about each message when tables of `messages` are merged.
-pub(crate) fn open(
+/// Opens the databases of the folder, side by side, or creates them if the folder is new, with their sequence
+/// counter. The reclaim of a database's number is asked about each message when its tables are merged.
+pub(crate) fn open_all(
     folder: &Folder,
     options: &StoreOptions,
-    reclaim: Arc<dyn Factory>,
-) -> Result<(Tables, SequenceCounter), StoreError> {
-    let path = folder.database_path();
+    reclaims: &[Arc<Reclaim>],
+) -> Result<(Vec<Tables>, Sequences), StoreError> {
     let sequence_path = folder.sequence_path();
     let counted = SequenceCounter::exists(&sequence_path);
-    if !path.exists() {
-        if counted {
-            let what = "the database is missing, though sequences were given out".to_string();
-            return Err(StoreError::Damaged { path, what });
+    let open_one = |(number, reclaim): (usize, &Arc<Reclaim>)| {
+        let path = folder.database_path(number);
+        if !path.exists() {
+            if counted {
+                let what = "the database is missing, though sequences were given out".to_string();
+                return Err(StoreError::Damaged { path, what });
+            }
+            create(&path, options, Arc::clone(reclaim) as _)?;
         }
-        create(&path, options, Arc::clone(&reclaim))?;
-    }
-    let tables = open_tables(&path, options, reclaim)?;
-    let sequence = if counted {
+        open(&path, options, Arc::clone(reclaim) as _)
+    };
+    let opened = thread::scope(|scope| {
+        let opening: Vec<_> = reclaims
+            .iter()
+            .enumerate()
+            .map(|of_one| scope.spawn(move || open_one(of_one)))
+            .collect();
+        opening
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect::<Result<Vec<Tables>, StoreError>>()
+    })?;
+    let counter = if counted {
         SequenceCounter::open(&sequence_path)?
-    } else if is_empty(&tables).map_err(|source| StoreError::Database {
-        path: path.clone(),
-        source,
-    })? {
-        SequenceCounter::create(&sequence_path)?
-    } else {
-        let what = "missing, though the database holds users".to_string();
+    } else if let Some(number) = first_used(folder, &opened)? {
+        let database = folder.database_path(number);
+        let what = format!("missing, though {} holds users", database.display());
         return Err(StoreError::Damaged {
             path: sequence_path,
             what,
         });
+    } else {
+        SequenceCounter::create(&sequence_path)?
     };
-    Ok((tables, sequence))
+    Ok((opened, Sequences::new(counter)))
 }
 
 fn create(
@@ -88,7 +102,7 @@ fn create(
         // Nothing was ever acknowledged from it: it never got its name.
         fs::remove_dir_all(&unfinished).map_err(failed("removing an unfinished database"))?;
     }
-    drop(open_tables(&unfinished, options, reclaim)?);
+    drop(open(&unfinished, options, reclaim)?);
     File::open(&unfinished)
         .and_then(|file| file.sync_all())
         .map_err(failed("syncing the new database"))?;
@@ -96,14 +110,15 @@ fn create(
     synced_file::sync_folder_of(path).map_err(failed("syncing the data folder"))
 }
 
-fn open_tables(
+/// Opens a database, or begins one under this name.
+fn open(
     path: &Path,
     options: &StoreOptions,
     reclaim: Arc<dyn Factory>,
 ) -> Result<Tables, StoreError> {
     let open = || {
         let database = Database::builder(path)
-            .cache_size(options.cache_bytes)
+            .cache_size(options.cache_bytes / options.databases.max(1) as u64)
             .journal_compression(CompressionType::None)
             // Each batch says itself how durable it is.
             .manual_journal_persist(true)
@@ -149,6 +164,17 @@ fn users_options() -> KeyspaceCreateOptions {
         .manual_journal_persist(true)
 }
 
-fn is_empty(tables: &Tables) -> fjall::Result<bool> {
-    Ok(tables.users.is_empty()? && tables.messages.is_empty()?)
+/// The number of a database that holds anything.
+fn first_used(folder: &Folder, databases: &[Tables]) -> Result<Option<usize>, StoreError> {
+    for (number, tables) in databases.iter().enumerate() {
+        let is_empty = || Ok(tables.users.is_empty()? && tables.messages.is_empty()?);
+        let is_empty = is_empty().map_err(|source| StoreError::Database {
+            path: folder.database_path(number),
+            source,
+        })?;
+        if !is_empty {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
 }

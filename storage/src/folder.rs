@@ -2,9 +2,14 @@
 //!
 //! Used while the store opens and closes. What lies in it:
 //! - `LOCK`: locked (flock) by the process that has the folder open; holds its process id, for people;
-//! - `FORMAT`: version of everything in here, and the random seed of the user hashes. Written once;
+//! - `FORMAT`: version of everything in here, the random seed of the user hashes, and how many databases there
+//!   are. Written once;
 //! - `SEQUENCE`: see the sequence counter;
-//! - `inbox/`: the database.
+//! - `inbox-0/`, `inbox-1/`, …: the databases.
+//!
+//! Version 1 had one database, `inbox`, and no word of their number. Such a folder becomes one of version 2 with one
+//! database when it is opened: first the database gets its new name, then FORMAT its new content. Killed in between,
+//! it is still of version 1, and the next open goes on from there.
 //!
 //! Invariants: one process at a time; nothing is written into a folder that holds something else.
 
@@ -15,23 +20,28 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::StoreError;
+use crate::options::DATABASES_MAX;
 use crate::synced_file;
 
 /// Version of the layout of the folder and of everything in it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The version before there could be several databases.
+const VERSION_ONE: u32 = 1;
+const DATABASE_OF_VERSION_ONE: &str = "inbox";
 const TITLE: &str = "iris inbox store";
 const FILE_LEN_MAX: u64 = 4096;
 
 /// An open data folder. Dropping it gives up the lock.
 pub(crate) struct Folder {
     path: PathBuf,
-    seed: u64,
+    format: Format,
     _lock: File,
 }
 
 impl Folder {
-    /// Creates the folder if it is missing, locks it, and reads or writes its FORMAT.
-    pub(crate) fn open(path: &Path) -> Result<Folder, StoreError> {
+    /// Creates the folder if it is missing, locks it, and reads or writes its FORMAT. A new folder gets so many
+    /// `databases`; one that exists keeps what it has.
+    pub(crate) fn open(path: &Path, databases: usize) -> Result<Folder, StoreError> {
         match fs::metadata(path) {
             Ok(metadata) if !metadata.is_dir() => {
                 return Err(StoreError::NotAFolder {
@@ -46,39 +56,79 @@ impl Folder {
             }
             Err(error) => return Err(failed(path, "looking at the folder")(error)),
         }
-        let format = path.join("FORMAT");
-        if !format.exists() {
+        let format_path = path.join("FORMAT");
+        if !format_path.exists() {
             refuse_foreign(path)?;
         }
         let lock = lock(path)?;
         // Looked at again under the lock: another process may have written it in between.
-        let seed = if format.exists() {
-            read_format(&format)?
+        let format = if format_path.exists() {
+            let (version, format) = read_format(&format_path)?;
+            if version == VERSION_ONE {
+                upgrade(path, &format_path, &format)?;
+            }
+            format
         } else {
-            write_format(&format)?
+            create_format(&format_path, databases)?
         };
         Ok(Folder {
             path: path.to_path_buf(),
-            seed,
+            format,
             _lock: lock,
         })
     }
 
     pub(crate) fn seed(&self) -> u64 {
-        self.seed
+        self.format.seed
+    }
+
+    /// How many databases there are.
+    pub(crate) fn databases(&self) -> usize {
+        self.format.databases
     }
 
     pub(crate) fn sequence_path(&self) -> PathBuf {
         self.path.join("SEQUENCE")
     }
 
-    pub(crate) fn database_path(&self) -> PathBuf {
-        self.path.join("inbox")
+    pub(crate) fn database_path(&self, number: usize) -> PathBuf {
+        database_path(&self.path, number)
     }
+}
+
+/// What FORMAT says besides the version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Format {
+    seed: u64,
+    databases: usize,
 }
 
 /// A database that is being created, before it gets its name.
 pub(crate) const UNFINISHED_SUFFIX: &str = "new";
+
+fn database_path(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("inbox-{number}"))
+}
+
+/// Takes a folder of version 1 on to this version.
+fn upgrade(folder: &Path, format_path: &Path, format: &Format) -> Result<(), StoreError> {
+    let old = folder.join(DATABASE_OF_VERSION_ONE);
+    // Neither is there if version 1 was killed before its database was complete.
+    if old.exists() {
+        fs::rename(&old, database_path(folder, 0))
+            .map_err(failed(&old, "renaming the database"))?;
+    }
+    // Also if a killed process renamed it: what FORMAT says must be on disk after it.
+    synced_file::sync_folder_of(format_path).map_err(failed(folder, "syncing the folder"))?;
+    let unfinished = old.with_extension(UNFINISHED_SUFFIX);
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)
+            .map_err(failed(&unfinished, "removing an unfinished database"))?;
+    }
+    write_format(format_path, format)?;
+    tracing::info!(folder = %folder.display(), "the data folder was brought to format {VERSION}");
+    Ok(())
+}
 
 fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
     let entries = fs::read_dir(path).map_err(failed(path, "listing the folder"))?;
@@ -134,23 +184,35 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-fn write_format(path: &Path) -> Result<u64, StoreError> {
+fn create_format(path: &Path, databases: usize) -> Result<Format, StoreError> {
     let mut seed = [0u8; 8];
     File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut seed))
         .map_err(failed(Path::new("/dev/urandom"), "reading"))?;
-    let seed = u64::from_le_bytes(seed);
-    synced_file::replace(path, format_text(seed).as_bytes()).map_err(failed(path, "writing"))?;
-    Ok(seed)
+    let format = Format {
+        seed: u64::from_le_bytes(seed),
+        databases: databases.clamp(1, DATABASES_MAX),
+    };
+    write_format(path, &format)?;
+    Ok(format)
 }
 
-fn format_text(seed: u64) -> String {
-    let checked = format!("{TITLE}\nversion {VERSION}\nseed {seed:016x}\n");
-    let crc = crc32fast::hash(checked.as_bytes());
-    format!("{checked}crc {crc:08x}\n")
+fn write_format(path: &Path, format: &Format) -> Result<(), StoreError> {
+    synced_file::replace(path, format_text(VERSION, format).as_bytes())
+        .map_err(failed(path, "writing"))
 }
 
-fn read_format(path: &Path) -> Result<u64, StoreError> {
+fn format_text(version: u32, format: &Format) -> String {
+    let Format { seed, databases } = format;
+    let mut text = format!("{TITLE}\nversion {version}\nseed {seed:016x}\n");
+    if version > VERSION_ONE {
+        text += &format!("databases {databases}\n");
+    }
+    let crc = crc32fast::hash(text.as_bytes());
+    text + &format!("crc {crc:08x}\n")
+}
+
+fn read_format(path: &Path) -> Result<(u32, Format), StoreError> {
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(FILE_LEN_MAX).read_to_string(&mut text))
@@ -174,7 +236,8 @@ enum FormatProblem {
     Damaged(&'static str),
 }
 
-fn parse_format(text: &str) -> Result<u64, FormatProblem> {
+/// The version and the rest.
+fn parse_format(text: &str) -> Result<(u32, Format), FormatProblem> {
     let mut lines = text.lines();
     if lines.next() != Some(TITLE) {
         return Err(FormatProblem::Damaged("the first line is not ours"));
@@ -182,21 +245,31 @@ fn parse_format(text: &str) -> Result<u64, FormatProblem> {
     let version = lines
         .next()
         .and_then(|line| line.strip_prefix("version ")?.parse::<u32>().ok());
-    match version {
-        Some(VERSION) => {}
+    let version = match version {
+        Some(known @ VERSION_ONE..=VERSION) => known,
         // A newer version may have other lines; its number is all this program may read of it.
         Some(found) if found > VERSION => return Err(FormatProblem::Newer(found)),
         _ => return Err(FormatProblem::Damaged("no version")),
-    }
+    };
     let seed = lines
         .next()
         .and_then(|line| u64::from_str_radix(line.strip_prefix("seed ")?, 16).ok())
         .ok_or(FormatProblem::Damaged("no seed"))?;
+    let databases = if version == VERSION_ONE {
+        1
+    } else {
+        lines
+            .next()
+            .and_then(|line| line.strip_prefix("databases ")?.parse::<usize>().ok())
+            .filter(|databases| (1..=DATABASES_MAX).contains(databases))
+            .ok_or(FormatProblem::Damaged("no number of databases"))?
+    };
+    let format = Format { seed, databases };
     // Another seed would lead every user to an empty inbox: it is believed only with its CRC.
-    if text != format_text(seed) {
+    if text != format_text(version, &format) {
         return Err(FormatProblem::Damaged("the CRC does not match"));
     }
-    Ok(seed)
+    Ok((version, format))
 }
 
 fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StoreError {
@@ -212,17 +285,45 @@ fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StoreE
 mod tests {
     use super::*;
 
+    const FORMAT: Format = Format {
+        seed: 0xfeed,
+        databases: 3,
+    };
+
     #[test]
     fn the_format_reads_as_it_was_written() {
-        assert_eq!(parse_format(&format_text(0xfeed)), Ok(0xfeed));
+        let text = format_text(VERSION, &FORMAT);
+        assert_eq!(parse_format(&text), Ok((VERSION, FORMAT)));
+        let text = format_text(VERSION_ONE, &FORMAT);
+        let one = Format {
+            databases: 1,
+            ..FORMAT
+        };
+        assert_eq!(parse_format(&text), Ok((VERSION_ONE, one)));
+    }
+
+    #[test]
+    fn version_1_reads_as_that_version_wrote_it() {
+        let text = "iris inbox store\nversion 1\nseed 000000000000feed\n";
+        let text = format!("{text}crc {:08x}\n", crc32fast::hash(text.as_bytes()));
+        assert!(matches!(
+            parse_format(&text),
+            Ok((1, Format { seed: 0xfeed, .. }))
+        ));
     }
 
     #[test]
     fn a_seed_with_a_flipped_digit_is_not_believed() {
-        let text = format_text(0xfeed).replace("feed", "feee");
+        let text = format_text(VERSION, &FORMAT);
+        for flipped in [text.replace("feed", "feee"), text.replace("s 3", "s 2")] {
+            assert_eq!(
+                parse_format(&flipped),
+                Err(FormatProblem::Damaged("the CRC does not match"))
+            );
+        }
         assert_eq!(
-            parse_format(&text),
-            Err(FormatProblem::Damaged("the CRC does not match"))
+            parse_format(&text.replace("s 3", "s 0")),
+            Err(FormatProblem::Damaged("no number of databases"))
         );
     }
 

@@ -3,13 +3,15 @@
 //! Owner: the committer. Invariant: what it remembers of a user is what the database holds, and on top of that
 //! what the batch in the making will write; after a failed batch it remembers nothing.
 
+use std::io;
+
 use fjall::Snapshot;
 
 use crate::account::{self, Account, Stored, Tail};
 use crate::database::Tables;
 use crate::inbox;
 use crate::request::FailureKind;
-use crate::sequence::SequenceCounter;
+use crate::sequence::Sequences;
 use crate::tails::{Inbox, Tails};
 use crate::user::UserKey;
 
@@ -17,19 +19,28 @@ use crate::user::UserKey;
 pub(crate) struct Ledger {
     pub(crate) tables: Tables,
     pub(crate) tails: Tails,
-    pub(crate) sequence: SequenceCounter,
+    pub(crate) sequences: Sequences,
+    /// The name of this life of the database: a sequence, so that no other has the same.
+    pub(crate) life: u64,
     /// Look-ups since the store was opened, for users who were not remembered.
     pub(crate) tail_misses: u64,
 }
 
 impl Ledger {
-    pub(crate) fn new(tables: Tables, sequence: SequenceCounter, tails_max: usize) -> Ledger {
-        Ledger {
+    /// # Errors
+    /// If no sequence is to be had.
+    pub(crate) fn new(
+        tables: Tables,
+        sequences: Sequences,
+        tails_max: usize,
+    ) -> io::Result<Ledger> {
+        Ok(Ledger {
             tables,
             tails: Tails::new(tails_max),
-            sequence,
+            life: sequences.next()?,
+            sequences,
             tail_misses: 0,
-        }
+        })
     }
 
     /// Whether the user has an account; if so, it is in memory from now on.
@@ -51,7 +62,7 @@ impl Ledger {
         let Some((account, told, told_in)) = stored else {
             return Ok(false);
         };
-        let told_now = told_in == self.sequence.life();
+        let told_now = told_in == self.life;
         let tail = if told_now {
             told
         } else {

@@ -2,7 +2,7 @@
 //! order, and gone once their reader has them.
 //!
 //! A core submits [`Request`]s through its [`StoreClient`] and polls [`Reply`]s; it never waits. One committer
-//! thread writes, a few reader threads read, so that a drain does not wait for a sync nor a sync for a drain.
+//! thread for each database writes, a few reader threads read, so that a drain does not wait for a sync nor a sync for a drain.
 //!
 //! Invariants:
 //! - what was acknowledged is on disk: no reply says so before the sync returned;
@@ -21,6 +21,7 @@ mod client;
 mod clock;
 mod committer;
 mod database;
+mod databases;
 mod error;
 mod folder;
 mod inbox;

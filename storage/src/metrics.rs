@@ -48,18 +48,47 @@ pub struct StoreMetrics {
     pub reclaimed_burned: u64,
     /// Records destroyed on disk because they had expired.
     pub reclaimed_expired: u64,
-    /// Requests waiting for the committer now.
+    /// Requests waiting for the committers now.
     pub queued_writes: usize,
     /// Requests waiting for a reader now.
     pub queued_reads: usize,
-    /// How long the batch that is being written now has been at it; zero if none is. The database can sleep in
+    /// How long the oldest batch that is being written now has been at it; zero if none is. The database can sleep in
     /// a write for as long as the disk is behind: watch this.
     pub commit_running: Duration,
     /// Writes have failed; the store takes none until it is opened again.
     pub stopped: bool,
 }
 
-/// The committer's part.
+impl Default for StoreMetrics {
+    /// All zero.
+    fn default() -> Self {
+        StoreMetrics {
+            appended: 0,
+            appended_bytes: 0,
+            burned: 0,
+            seen: 0,
+            seen_lost: 0,
+            commits: 0,
+            commit_us: histogram(),
+            commit_requests: histogram(),
+            tail_misses: 0,
+            pages: 0,
+            page_messages: 0,
+            expired: 0,
+            lost: 0,
+            accounts: 0,
+            failed: [0; FailureKind::ALL.len()],
+            reclaimed_burned: 0,
+            reclaimed_expired: 0,
+            queued_writes: 0,
+            queued_reads: 0,
+            commit_running: Duration::ZERO,
+            stopped: false,
+        }
+    }
+}
+
+/// A committer's part.
 pub(crate) struct CommitterCounts {
     pub(crate) appended: u64,
     pub(crate) appended_bytes: u64,
@@ -94,6 +123,26 @@ impl Default for CommitterCounts {
     }
 }
 
+impl CommitterCounts {
+    fn add_to(&self, total: &mut StoreMetrics) {
+        total.appended += self.appended;
+        total.appended_bytes += self.appended_bytes;
+        total.burned += self.burned;
+        total.seen += self.seen;
+        total.seen_lost += self.seen_lost;
+        total.commits += self.commits;
+        add_histogram(&mut total.commit_us, &self.commit_us);
+        add_histogram(&mut total.commit_requests, &self.commit_requests);
+        total.tail_misses += self.tail_misses;
+        for (sum, count) in total.failed.iter_mut().zip(self.failed) {
+            *sum += count;
+        }
+        let running = self.commit_since.map(|since| since.elapsed());
+        total.commit_running = total.commit_running.max(running.unwrap_or_default());
+        total.stopped |= self.stopped;
+    }
+}
+
 /// A reader's part.
 #[derive(Default)]
 pub(crate) struct ReaderCounts {
@@ -107,52 +156,32 @@ pub(crate) struct ReaderCounts {
 
 /// The parts of all threads.
 pub(crate) struct Counts {
-    pub(crate) committer: Mutex<CommitterCounts>,
+    /// By the number of the database.
+    pub(crate) committers: Vec<Mutex<CommitterCounts>>,
     pub(crate) readers: Vec<Mutex<ReaderCounts>>,
 }
 
 impl Counts {
-    pub(crate) fn new(readers: usize) -> Counts {
+    pub(crate) fn new(committers: usize, readers: usize) -> Counts {
         Counts {
-            committer: Mutex::default(),
+            committers: (0..committers).map(|_| Mutex::default()).collect(),
             readers: (0..readers).map(|_| Mutex::default()).collect(),
         }
     }
 
-    /// Whether the committer takes no more writes.
+    /// Whether a committer takes no more writes.
     pub(crate) fn is_stopped(&self) -> bool {
-        lock(&self.committer).stopped
+        self.committers
+            .iter()
+            .any(|committer| lock(committer).stopped)
     }
 
     /// Adds up everything but what the queues and the reclaiming know.
     pub(crate) fn total(&self) -> StoreMetrics {
-        let committer = lock(&self.committer);
-        let mut total = StoreMetrics {
-            appended: committer.appended,
-            appended_bytes: committer.appended_bytes,
-            burned: committer.burned,
-            seen: committer.seen,
-            seen_lost: committer.seen_lost,
-            commits: committer.commits,
-            commit_us: committer.commit_us.clone(),
-            commit_requests: committer.commit_requests.clone(),
-            tail_misses: committer.tail_misses,
-            pages: 0,
-            page_messages: 0,
-            expired: 0,
-            lost: 0,
-            accounts: 0,
-            failed: committer.failed,
-            reclaimed_burned: 0,
-            reclaimed_expired: 0,
-            queued_writes: 0,
-            queued_reads: 0,
-            commit_running: committer
-                .commit_since
-                .map_or(Duration::ZERO, |since| since.elapsed()),
-            stopped: committer.stopped,
-        };
-        drop(committer);
+        let mut total = StoreMetrics::default();
+        for committer in &self.committers {
+            lock(committer).add_to(&mut total);
+        }
         for reader in &self.readers {
             let reader = lock(reader);
             total.pages += reader.pages;
@@ -171,6 +200,11 @@ impl Counts {
 /// Counters are plain numbers, sound at every moment: a thread that died holding the lock left nothing half done.
 pub(crate) fn lock<T>(counts: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn add_histogram(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
+    sum.add(part)
+        .expect("all histograms here have the same bounds");
 }
 
 /// Three digits up to about 17 minutes in microseconds; what is above counts as that.

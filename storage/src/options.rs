@@ -6,11 +6,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Most databases of a folder: one for each four cores of the largest machine the gateway runs on.
+pub(crate) const DATABASES_MAX: usize = 256;
+/// Cores whose messages one committer and one journal can take: well above what four cores receive.
+const CORES_PER_DATABASE: usize = 4;
+
 /// Settings of a store. [`StoreOptions::new`] gives the defaults.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The data folder; created if missing.
     pub path: PathBuf,
+    /// Databases of a new folder, each with a committer of its own; a user's inbox lies in one of them. A folder that
+    /// exists keeps the number it was made with. At most 256.
+    pub databases: usize,
     /// How long the committer waits for company after the first request of a batch. Zero: it takes what is there.
     /// What arrives during a sync makes the next batch, so under load batches are large without any wait.
     pub commit_window: Duration,
@@ -18,30 +26,31 @@ pub struct StoreOptions {
     pub commit_requests_max: usize,
     /// Most bytes of records in one batch (one more record may go over it): bounds memory with large messages.
     pub commit_bytes_max: usize,
-    /// Requests waiting for the committer; what comes on top is answered [`Overloaded`](crate::FailureKind::Overloaded).
+    /// Requests waiting for each committer; what comes on top is answered [`Overloaded`](crate::FailureKind::Overloaded).
     pub queue_requests_max: usize,
     /// Pages and accounts waiting for a reader; on top: overloaded.
     pub queue_reads_max: usize,
     /// Threads that read pages and accounts.
     pub reader_threads: usize,
-    /// Users whose place in the inbox the committer remembers, so that an append needs no look-up; about 150
-    /// bytes each.
+    /// Users whose place in the inbox the committers remember, so that an append needs no look-up; about 150
+    /// bytes each. Shared out among the databases.
     pub tails_max: usize,
-    /// Block cache of the database.
+    /// Block cache, shared out among the databases.
     pub cache_bytes: u64,
-    /// Messages kept in memory before they are written as a table.
+    /// Messages a database keeps in memory before they are written as a table.
     pub memtable_bytes: u64,
-    /// Journal files on disk, at least 64 MiB: bounds the time a recovery takes.
+    /// Journal files of a database on disk, at least 64 MiB: bounds the time a recovery takes.
     pub journal_bytes_max: u64,
-    /// Threads of the database for writing tables and merging them, at least 2.
+    /// Threads of each database for writing tables and merging them, at least 2.
     pub worker_threads: usize,
 }
 
 impl StoreOptions {
-    /// The defaults for a data folder: 150 to 250 MB of memory.
+    /// The defaults for a data folder: 150 to 250 MB of memory for each database.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         StoreOptions {
             path: path.into(),
+            databases: 1,
             commit_window: Duration::ZERO,
             commit_requests_max: 4096,
             commit_bytes_max: 8 * 1024 * 1024,
@@ -53,6 +62,17 @@ impl StoreOptions {
             memtable_bytes: 32 * 1024 * 1024,
             journal_bytes_max: 256 * 1024 * 1024,
             worker_threads: 2,
+        }
+    }
+
+    /// What suits a gateway of so many cores: a database for each four cores begun, and readers to match.
+    #[must_use]
+    pub fn for_cores(self, cores: usize) -> Self {
+        let databases = cores.div_ceil(CORES_PER_DATABASE).clamp(1, DATABASES_MAX);
+        StoreOptions {
+            databases,
+            reader_threads: self.reader_threads.max(databases),
+            ..self
         }
     }
 }

@@ -13,6 +13,7 @@ use tracing::error;
 use crate::client::{Envelope, Outlets, Read};
 use crate::clock;
 use crate::database::Tables;
+use crate::databases::Databases;
 use crate::inbox::{self, PageLimits};
 use crate::metrics::{Counts, ReaderCounts, lock};
 use crate::request::{FailureKind, Reply};
@@ -21,7 +22,7 @@ use crate::user::UserHash;
 /// A reader's state.
 pub(crate) struct Reader {
     pub(crate) number: usize,
-    pub(crate) tables: Tables,
+    pub(crate) databases: Arc<Databases>,
     pub(crate) requests: Receiver<Envelope<Read>>,
     pub(crate) outlets: Outlets,
     pub(crate) counts: Arc<Counts>,
@@ -61,84 +62,23 @@ impl Reader {
                 from,
                 messages_max,
                 bytes_max,
-            } => self.page(
-                token,
-                user,
-                &name,
-                &PageLimits {
+            } => {
+                let limits = PageLimits {
                     from,
                     messages_max,
                     bytes_max,
-                },
-                counts,
-            ),
-            Read::Account { token, user, name } => self.account(token, user, &name, counts),
-            Read::Close => Err(FailureKind::Closed),
+                };
+                let page = |tables: &_| page(tables, token, user, &name, &limits, counts);
+                self.databases.lend_for(user.key(), page)
+            }
+            Read::Account { token, user, name } => {
+                let account = |tables: &_| account(tables, token, user, &name, counts);
+                self.databases.lend_for(user.key(), account)
+            }
+            Read::Close => Some(Err(FailureKind::Closed)),
         }
-    }
-
-    fn page(
-        &self,
-        token: u64,
-        user: UserHash,
-        name: &str,
-        limits: &PageLimits,
-        counts: &mut ReaderCounts,
-    ) -> Result<Reply, FailureKind> {
-        let snapshot = self.tables.database.snapshot();
-        let account = inbox::account(&self.tables, &snapshot, user.key(), name)?;
-        let page = inbox::page(
-            &self.tables,
-            &snapshot,
-            user.key(),
-            account.as_ref(),
-            limits,
-            clock::now_ms(),
-        )?;
-        counts.pages = 1;
-        counts.page_messages = page.messages.len() as u64;
-        counts.expired = u64::from(page.expired);
-        counts.lost = u64::from(page.lost);
-        if page.lost > 0 {
-            error!(
-                ?user,
-                lost = page.lost,
-                "records of an inbox fail their checks and were skipped"
-            );
-        }
-        Ok(Reply::Page {
-            token,
-            messages: page.messages,
-            next: page.next,
-            end: page.end,
-            lost: page.lost,
-        })
-    }
-
-    fn account(
-        &self,
-        token: u64,
-        user: UserHash,
-        name: &str,
-        counts: &mut ReaderCounts,
-    ) -> Result<Reply, FailureKind> {
-        counts.accounts = 1;
-        let snapshot = self.tables.database.snapshot();
-        let Some(account) = inbox::account(&self.tables, &snapshot, user.key(), name)? else {
-            return Ok(Reply::Account {
-                token,
-                messages: 0,
-                bytes: 0,
-                last_seen_ms: 0,
-            });
-        };
-        let tail = inbox::tail(&self.tables, &snapshot, user.key(), &account)?;
-        Ok(Reply::Account {
-            token,
-            messages: tail.ordinal.saturating_sub(account.burned_messages),
-            bytes: tail.cumulative_bytes.saturating_sub(account.burned_bytes),
-            last_seen_ms: account.last_seen_ms,
-        })
+        // Its database is closed just now.
+        .unwrap_or(Err(FailureKind::Unreadable))
     }
 
     fn count(&self, counts: &ReaderCounts, reply: &Reply) {
@@ -157,4 +97,68 @@ impl Reader {
             *count += 1;
         }
     }
+}
+
+fn page(
+    tables: &Tables,
+    token: u64,
+    user: UserHash,
+    name: &str,
+    limits: &PageLimits,
+    counts: &mut ReaderCounts,
+) -> Result<Reply, FailureKind> {
+    let snapshot = tables.database.snapshot();
+    let account = inbox::account(tables, &snapshot, user.key(), name)?;
+    let page = inbox::page(
+        tables,
+        &snapshot,
+        user.key(),
+        account.as_ref(),
+        limits,
+        clock::now_ms(),
+    )?;
+    counts.pages = 1;
+    counts.page_messages = page.messages.len() as u64;
+    counts.expired = u64::from(page.expired);
+    counts.lost = u64::from(page.lost);
+    if page.lost > 0 {
+        error!(
+            ?user,
+            lost = page.lost,
+            "records of an inbox fail their checks and were skipped"
+        );
+    }
+    Ok(Reply::Page {
+        token,
+        messages: page.messages,
+        next: page.next,
+        end: page.end,
+        lost: page.lost,
+    })
+}
+
+fn account(
+    tables: &Tables,
+    token: u64,
+    user: UserHash,
+    name: &str,
+    counts: &mut ReaderCounts,
+) -> Result<Reply, FailureKind> {
+    counts.accounts = 1;
+    let snapshot = tables.database.snapshot();
+    let Some(account) = inbox::account(tables, &snapshot, user.key(), name)? else {
+        return Ok(Reply::Account {
+            token,
+            messages: 0,
+            bytes: 0,
+            last_seen_ms: 0,
+        });
+    };
+    let tail = inbox::tail(tables, &snapshot, user.key(), &account)?;
+    Ok(Reply::Account {
+        token,
+        messages: tail.ordinal.saturating_sub(account.burned_messages),
+        bytes: tail.cumulative_bytes.saturating_sub(account.burned_bytes),
+        last_seen_ms: account.last_seen_ms,
+    })
 }

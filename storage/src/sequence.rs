@@ -1,6 +1,6 @@
 //! The counter that gives every message its sequence, never the same one twice.
 //!
-//! Owner: the committer. The file SEQUENCE holds a *reserve*: a number that is above every sequence ever given
+//! Owner: the store's committers, which share it under a lock. The file SEQUENCE holds a *reserve*: a number that is above every sequence ever given
 //! out. It is raised by [`BLOCK`], replaced as a whole and synced, before the first sequence of a block is given
 //! out; an opened counter goes on from the reserve it finds.
 //!
@@ -13,8 +13,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use crate::error::StoreError;
+use crate::metrics::lock;
 use crate::synced_file;
 
 /// Sequences reserved at once: one sync of the file for each million messages.
@@ -24,11 +26,26 @@ const FIRST: u64 = 1;
 const MAGIC: &[u8; 8] = b"IRISSEQ1";
 const FILE_LEN: usize = 8 + 8 + 4;
 
+/// The one counter of a store, in the hands of all its committers. The lock is held for an addition, and once in a
+/// million sequences for a sync.
+#[derive(Clone, Debug)]
+pub(crate) struct Sequences(Arc<Mutex<SequenceCounter>>);
+
+impl Sequences {
+    pub(crate) fn new(counter: SequenceCounter) -> Sequences {
+        Sequences(Arc::new(Mutex::new(counter)))
+    }
+
+    /// See [`SequenceCounter::next`].
+    pub(crate) fn next(&self) -> io::Result<u64> {
+        lock(&self.0).next()
+    }
+}
+
 /// Gives out sequences.
 #[derive(Debug)]
 pub(crate) struct SequenceCounter {
     path: PathBuf,
-    first: u64,
     next: u64,
     reserve: u64,
 }
@@ -43,7 +60,6 @@ impl SequenceCounter {
     pub(crate) fn create(path: &Path) -> Result<SequenceCounter, StoreError> {
         SequenceCounter {
             path: path.to_path_buf(),
-            first: FIRST,
             next: FIRST,
             reserve: FIRST,
         }
@@ -63,16 +79,10 @@ impl SequenceCounter {
         })?;
         SequenceCounter {
             path: path.to_path_buf(),
-            first: reserve,
             next: reserve,
             reserve,
         }
         .with_block()
-    }
-
-    /// The first sequence of this opening: no other opening of the folder has the same, so it names this life.
-    pub(crate) fn life(&self) -> u64 {
-        self.first
     }
 
     /// The next sequence.

@@ -1,7 +1,7 @@
 //! A store as a whole: opened, handed out to the cores, closed.
 //!
-//! Owner: the thread that starts the gateway. Threads it owns: one committer, `reader_threads` readers; the
-//! database below has workers of its own. Invariant: once `close` or drop returns, the folder is synced and
+//! Owner: the thread that starts the gateway. Threads it owns: a committer for each database and
+//! `reader_threads` readers for all; the databases below have workers of their own. Invariant: once `close` or drop returns, the folder is synced and
 //! unlocked and no thread of the store runs.
 
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::client::{Envelope, Outlets, Read, StoreClient, Wake, Write};
 use crate::committer::Committer;
 use crate::database;
+use crate::databases::Databases;
 use crate::error::StoreError;
 use crate::folder::Folder;
 use crate::ledger::Ledger;
@@ -25,11 +26,12 @@ use crate::reclaim::Reclaim;
 pub struct Store {
     seed: u64,
     outlets: Outlets,
-    writes: Sender<Envelope<Write>>,
+    /// By the number of the database, as what follows.
+    writes: Arc<[Sender<Envelope<Write>>]>,
     reads: Sender<Envelope<Read>>,
+    databases: Arc<Databases>,
     counts: Arc<Counts>,
-    reclaim: Arc<Reclaim>,
-    committer: Option<JoinHandle<bool>>,
+    committers: Vec<JoinHandle<bool>>,
     readers: Vec<JoinHandle<()>>,
     /// Last: the lock is given up when everything else is gone.
     _folder: Folder,
@@ -42,22 +44,37 @@ impl Store {
     /// One line that says what to do: locked by another process, not a folder, not ours, unwritable, of a newer
     /// version, damaged.
     pub fn open(options: StoreOptions) -> Result<Store, StoreError> {
-        let folder = Folder::open(&options.path)?;
-        let reclaim = Arc::new(Reclaim::default());
-        let (tables, sequence) = database::open(&folder, &options, Arc::clone(&reclaim) as _)?;
-        reclaim.begin(tables.users.clone());
-        let (writes, write_requests) =
-            crossbeam_channel::bounded(options.queue_requests_max.max(1));
+        let folder = Folder::open(&options.path, options.databases)?;
+        // What the folder was made with, whatever is asked for now.
+        let options = StoreOptions {
+            databases: folder.databases(),
+            ..options
+        };
+        let reclaims: Vec<Arc<Reclaim>> = (0..options.databases).map(|_| Arc::default()).collect();
+        let (opened, sequences) = database::open_all(&folder, &options, &reclaims)?;
+        let mut ledgers = Vec::new();
+        for tables in &opened {
+            let tails_max = options.tails_max.div_ceil(options.databases);
+            let ledger = Ledger::new(tables.clone(), sequences.clone(), tails_max);
+            ledgers.push(ledger.map_err(|source| StoreError::Unwritable {
+                path: folder.sequence_path(),
+                action: "writing",
+                source,
+            })?);
+        }
+        let (writes, write_requests): (Vec<_>, Vec<_>) = (0..options.databases)
+            .map(|_| crossbeam_channel::bounded(options.queue_requests_max.max(1)))
+            .unzip();
         let (reads, read_requests) = crossbeam_channel::bounded(options.queue_reads_max.max(1));
         let reader_threads = options.reader_threads.max(1);
         let mut store = Store {
             seed: folder.seed(),
             outlets: Outlets::default(),
-            writes,
+            writes: writes.into(),
             reads,
-            counts: Arc::new(Counts::new(reader_threads)),
-            reclaim,
-            committer: None,
+            databases: Arc::new(Databases::new(opened.into_iter().zip(reclaims).collect())),
+            counts: Arc::new(Counts::new(options.databases, reader_threads)),
+            committers: Vec::new(),
             readers: Vec::new(),
             _folder: folder,
         };
@@ -65,7 +82,7 @@ impl Store {
         for number in 0..reader_threads {
             let reader = Reader {
                 number,
-                tables: tables.clone(),
+                databases: Arc::clone(&store.databases),
                 requests: Receiver::clone(&read_requests),
                 outlets: store.outlets.clone(),
                 counts: Arc::clone(&store.counts),
@@ -74,15 +91,21 @@ impl Store {
                 .readers
                 .push(spawn(format!("iris-read-{number}"), move || reader.run())?);
         }
-        let ledger = Ledger::new(tables, sequence, options.tails_max);
-        let committer = Committer::new(
-            ledger,
-            write_requests,
-            store.outlets.clone(),
-            Arc::clone(&store.counts),
-            &options,
-        );
-        store.committer = Some(spawn("iris-commit".to_string(), move || committer.run())?);
+        for (number, (ledger, requests)) in ledgers.into_iter().zip(write_requests).enumerate() {
+            let committer = Committer::new(
+                number,
+                ledger,
+                requests,
+                store.outlets.clone(),
+                Arc::clone(&store.counts),
+                &options,
+            );
+            store
+                .committers
+                .push(spawn(format!("iris-commit-{number}"), move || {
+                    committer.run()
+                })?);
+        }
         Ok(store)
     }
 
@@ -94,19 +117,24 @@ impl Store {
     /// A handle for one core. `wake` is called on a thread of the store after replies were queued, once for
     /// each batch of them (and on the caller's own thread when a request is refused at once). It must not block.
     pub fn client(&self, wake: Wake) -> StoreClient {
-        StoreClient::new(&self.outlets, self.writes.clone(), self.reads.clone(), wake)
+        StoreClient::new(
+            &self.outlets,
+            Arc::clone(&self.writes),
+            self.reads.clone(),
+            wake,
+        )
     }
 
     /// Totals since the store was opened.
     pub fn metrics(&self) -> StoreMetrics {
-        let reclaimed = self.reclaim.counts();
-        StoreMetrics {
-            reclaimed_burned: reclaimed.burned.load(Ordering::Relaxed),
-            reclaimed_expired: reclaimed.expired.load(Ordering::Relaxed),
-            queued_writes: self.writes.len(),
-            queued_reads: self.reads.len(),
-            ..self.counts.total()
+        let mut metrics = self.counts.total();
+        for counts in self.databases.reclaimed() {
+            metrics.reclaimed_burned += counts.burned.load(Ordering::Relaxed);
+            metrics.reclaimed_expired += counts.expired.load(Ordering::Relaxed);
         }
+        metrics.queued_writes = self.writes.iter().map(Sender::len).sum();
+        metrics.queued_reads = self.reads.len();
+        metrics
     }
 
     /// Whether writes have failed: the store takes none until it is opened again. Cheap enough to ask often.
@@ -128,17 +156,16 @@ impl Store {
 
     fn shut(&mut self) -> Result<(), StoreError> {
         let mut died = false;
-        if let Some(committer) = self.committer.take() {
+        // All are told before the first is waited for: they finish side by side.
+        for writes in self.writes.iter().take(self.committers.len()) {
             // If nobody receives it, the thread has ended already.
-            let _ended = self.writes.send(Envelope {
+            let _ended = writes.send(Envelope {
                 client: 0,
                 request: Write::Close,
             });
-            match committer.join() {
-                Ok(true) => {}
-                Ok(false) => died = true,
-                Err(_) => died = true,
-            }
+        }
+        for committer in self.committers.drain(..) {
+            died |= !committer.join().unwrap_or(false);
         }
         for _ in 0..self.readers.len() {
             let _ended = self.reads.send(Envelope {
@@ -149,8 +176,7 @@ impl Store {
         for reader in self.readers.drain(..) {
             died |= reader.join().is_err();
         }
-        // The last handle on the database: with it goes the database, after a last sync of its journal.
-        self.reclaim.end();
+        self.databases.close();
         if died {
             return Err(StoreError::Stopped {
                 what: "writes had failed; the log says why",

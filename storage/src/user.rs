@@ -36,11 +36,18 @@ impl UserHash {
         ((self.0 as u64) % (cores as u64)) as usize
     }
 
-    /// The user's key in the store: the high 96 bits, so that it shares no bit with what the home is taken from.
+    /// The user's key in the store: the high 96 bits.
     pub fn key(self) -> UserKey {
         let [key @ .., _, _, _, _] = self.0.to_be_bytes();
         key
     }
+}
+
+/// The database that holds a user's inbox: the high 64 bits of the key modulo the number of databases, so that it
+/// shares no bit with what the home is taken from.
+pub(crate) fn database_of(user: UserKey, databases: usize) -> usize {
+    let [high @ .., _, _, _, _] = user;
+    (u64::from_be_bytes(high) % databases as u64) as usize
 }
 
 impl fmt::Debug for UserHash {
@@ -85,6 +92,22 @@ mod tests {
         assert_eq!(hash.key(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         assert_eq!(hash.home(1 << 32), 0x0d0e_0f10);
         assert_eq!(hash.home(1), 0);
+    }
+
+    #[test]
+    fn users_of_one_home_are_spread_over_the_databases() {
+        let mut found = [0; 4];
+        for n in 0..4000 {
+            let hash = user_hash(7, &format!("user{n}"));
+            if hash.home(4) == 1 {
+                found[database_of(hash.key(), 4)] += 1;
+            }
+        }
+        assert!(
+            found.iter().all(|users| (150..350).contains(users)),
+            "{found:?}"
+        );
+        assert_eq!(database_of(UserHash(5 << 64).key(), 4), 1);
     }
 
     #[test]

@@ -24,9 +24,10 @@ const IN_FLIGHT: usize = 300;
 /// Small tables and batches, so that rotations, flushes and merges are among the instants that are hit.
 fn options(path: &Path) -> StoreOptions {
     StoreOptions {
+        databases: 2,
         commit_requests_max: 64,
         memtable_bytes: 256 * 1024,
-        tails_max: 6,
+        tails_max: 12,
         ..rig::options(path)
     }
 }

@@ -15,7 +15,7 @@ fn message_key(user: UserHash, sequence: u64) -> Vec<u8> {
 
 /// Changes one value beneath a closed store, as a flipped bit below the database's own checks would.
 fn flip(folder: &Path, keyspace: &str, key: &[u8], bit: usize) {
-    let database = Database::builder(folder.join("inbox"))
+    let database = Database::builder(folder.join("inbox-0"))
         .open()
         .expect("the database opens");
     let keyspace = database
@@ -186,7 +186,7 @@ fn a_store_without_its_sequences_or_its_database_does_not_open() {
     ));
     fs::write(&sequence, content).expect("written");
     Rig::open(folder.path()).close();
-    fs::rename(folder.path().join("inbox"), folder.path().join("gone")).expect("renamed");
+    fs::rename(folder.path().join("inbox-0"), folder.path().join("gone")).expect("renamed");
     assert!(matches!(
         Store::open(options(folder.path())),
         Err(StoreError::Damaged { .. })

@@ -96,13 +96,13 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
     let path = folder.path().join("FORMAT");
     let newer = fs::read_to_string(&path)
         .expect("text")
-        .replace("version 1", "version 2");
+        .replace("version 2", "version 3");
     fs::write(&path, &newer).expect("written");
     assert!(matches!(
         refusal(folder.path()),
         StoreError::Newer {
-            found: 2,
-            known: 1,
+            found: 3,
+            known: 2,
             ..
         }
     ));
@@ -113,8 +113,8 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
 fn a_creation_that_was_cut_short_is_begun_again() {
     let folder = tempfile::tempdir().expect("a folder");
     // What is left if the process dies while the database is made: fjall would not go on from this.
-    fs::create_dir(folder.path().join("inbox.new")).expect("made");
-    fs::write(folder.path().join("inbox.new/0.jnl"), "").expect("written");
+    fs::create_dir(folder.path().join("inbox-0.new")).expect("made");
+    fs::write(folder.path().join("inbox-0.new/0.jnl"), "").expect("written");
     fs::write(folder.path().join("FORMAT.new"), "iri").expect("written");
     assert!(
         matches!(refusal(folder.path()), StoreError::Foreign { .. }),

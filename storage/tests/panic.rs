@@ -32,7 +32,7 @@ fn a_panic_of_the_committer_leaves_nobody_waiting() {
     let sequence = rig.append("anna", b"first");
     let key = [&rig.user("anna").key()[..], &sequence.to_be_bytes()].concat();
     rig.close();
-    exhaust(&folder.path().join("inbox"), &key);
+    exhaust(&folder.path().join("inbox-0"), &key);
 
     // The window gathers the three into one batch: one before the panic, the one it meets, one after.
     let window = std::time::Duration::from_millis(100);
