@@ -8,7 +8,7 @@ use iris_ring::RingError;
 
 /// Why `iris-bench` failed, in words for whoever runs it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BenchError {
+pub enum BenchError {
     /// The clients' or the yardstick's ring.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -16,18 +16,18 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// A client could not connect.
-    #[error("client {index} cannot connect to {server}: {source}")]
+    #[error("client {client} cannot connect to {server}: {source}")]
     Connect {
         /// Which client, from 0.
-        index: usize,
+        client: u32,
         /// The server.
         server: SocketAddr,
         /// Why.
         source: io::Error,
     },
     /// The server closed connections at login.
-    #[error("the server closed connections that wanted to log in")]
-    Refused,
+    #[error("the server closed connections that wanted to log in {0}")]
+    TurnedAway(Box<str>),
     /// Time ran out.
     #[error("no answer in time: {0}")]
     Unanswered(&'static str),

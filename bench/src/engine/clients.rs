@@ -1,180 +1,258 @@
-//! The clients: N connections of one ring, logged in by the classic protocol, with an outbox each.
+//! The clients: the owner of all sockets of an engine.
 //!
-//! Owner: the engine's thread. Invariants: a connection has at most one send in flight; what is
-//! received is handed on in order, together with the rest that the handler left the last time. A
-//! connection that ends stays ended and is counted.
+//! Owner: the engine's thread. Invariants: what is received is handed on in order, together with
+//! the rest that the dialect left the last time; a completion of an earlier connection of the same
+//! client is never taken for one of the present; a connection that ends, from either side, is
+//! closed and told to the scenario once.
 //!
-//! Sockets are connected one after another and adopted into the ring, so that at any moment only
-//! a few of them hold a descriptor of the process.
+//! Sockets begin to connect here and are adopted into a ring at once, so that at any moment only a
+//! few of them hold a descriptor of the process.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use iris_protocol::{Name, classic};
-use iris_ring::{Completion, Ring, RingConfig};
+use iris_ring::{Completion, Operation};
+use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
+use super::clock;
+use super::names::Names;
+use super::post::Post;
+use super::rings::{Place, Rings};
 use super::sources::Sources;
+use crate::dialect::{Heard, Protocol};
 use crate::{BenchError, interrupt};
 
-/// Connections opened and logged in at a time.
-const BATCH: usize = 250;
+/// Connections opened at a time by [`Clients::open`].
+const BATCH: u32 = 250;
 /// How long a server may take to answer a batch of logins.
 const LOGIN_MAX: Duration = Duration::from_secs(30);
 /// Completions handled in a turn.
 const TURN_MAX: usize = 4096;
-/// Spare chunks kept for the next outbox.
-const SPARES_MAX: usize = 4096;
 
-/// What a scenario does with what its clients receive.
-pub(crate) trait Handler {
-    /// Bytes of connection `index`; answers how many it used up. It is called again with the
-    /// rest and what follows.
-    fn received(&mut self, index: u32, bytes: &[u8], outboxes: &mut Outboxes) -> usize;
-    /// Connection `index` has ended.
-    fn ended(&mut self, index: u32);
+/// What a scenario does with what its clients hear.
+pub trait Handler {
+    /// Client `client` heard something; `bytes` are what a payload's place refers to. `now_ns` is
+    /// when the bytes were taken from the ring.
+    fn heard(&mut self, client: u32, heard: Heard, bytes: &[u8], now_ns: u64, post: &mut Post);
+    /// The connection of client `client` has ended, not by [`Clients::close`].
+    fn ended(&mut self, client: u32, end: End);
 }
 
-/// The bytes that wait to be sent, by connection.
-#[derive(Default)]
-pub(crate) struct Outboxes {
-    waiting: Vec<Outbox>,
-    dirty: Vec<u32>,
-    spares: Vec<Vec<u8>>,
-}
-
-#[derive(Default)]
-struct Outbox {
-    bytes: Vec<u8>,
-    sending: bool,
-    dirty: bool,
-}
-
-impl Outboxes {
-    /// The outbox of connection `index`, to append to; it is sent at the end of the turn.
-    pub(crate) fn of(&mut self, index: u32) -> &mut Vec<u8> {
-        let outbox = &mut self.waiting[index as usize];
-        if !outbox.dirty && !outbox.sending {
-            outbox.dirty = true;
-            self.dirty.push(index);
-        }
-        if outbox.bytes.capacity() == 0 {
-            outbox.bytes = self.spares.pop().unwrap_or_default();
-        }
-        &mut outbox.bytes
-    }
+/// How a connection ended that we did not close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The server finished it, reset it, or never took it.
+    Peer,
+    /// What came was not the protocol; so we closed it.
+    Garbled,
 }
 
 /// One client's side of a socket.
-struct Client {
-    slot: u32,
+#[derive(Debug, Default)]
+struct Wire {
+    /// Counts the connections of this client, in 23 bits.
+    generation: u32,
+    state: State,
     partial: Vec<u8>,
-    open: bool,
+    deaf: bool,
 }
 
-/// All clients of one engine. Client `n` is logged in as user `u<n>`.
-pub(crate) struct Clients {
-    ring: Ring,
-    clients: Vec<Client>,
-    outboxes: Outboxes,
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Closed,
+    /// On its way into a ring.
+    Connecting,
+    Open(Place),
+}
+
+/// All clients of one engine.
+pub struct Clients {
+    rings: Rings,
+    wires: Vec<Wire>,
+    post: Post,
+    /// Sockets that are being closed, by token.
+    closing: HashMap<u64, Place>,
+    heard: Vec<Heard>,
+    server: SocketAddr,
     sources: Sources,
-}
-
-/// The name of client `index`.
-pub(crate) fn name_of(index: u32) -> String {
-    format!("u{index}")
+    opened: usize,
 }
 
 impl Clients {
-    /// Connects `count` clients and logs each in.
-    pub(crate) fn open(server: SocketAddr, count: u32) -> Result<Self, BenchError> {
-        let ring = Ring::open(&RingConfig {
-            submission_entries: 4096,
-            completion_entries: 32768,
-            slots: count + BATCH as u32,
-            buffer_count: 4096,
-            buffer_bytes: 2048,
-        })?;
-        let mut all = Self {
-            ring,
-            clients: Vec::with_capacity(count as usize),
-            outboxes: Outboxes::default(),
+    /// Clients of `server`, about `count` of them; none is connected yet.
+    ///
+    /// # Errors
+    /// The kernel has no ring for us.
+    pub fn new(server: SocketAddr, protocol: Protocol, count: u32) -> Result<Self, BenchError> {
+        Ok(Self {
+            rings: Rings::open(count)?,
+            wires: Vec::with_capacity(count as usize),
+            post: Post::new(protocol, Names::fresh()),
+            closing: HashMap::new(),
+            heard: Vec::new(),
+            server,
             sources: Sources::towards(server),
-        };
-        while all.clients.len() < count as usize {
-            let batch = BATCH.min(count as usize - all.clients.len());
-            all.connect(server, batch)?;
-            all.log_in(batch)?;
+            opened: 0,
+        })
+    }
+
+    /// Connects `count` clients and logs each in, client n as user n.
+    ///
+    /// # Errors
+    /// One of them cannot connect, is turned away, or gets no answer.
+    pub fn open(server: SocketAddr, protocol: Protocol, count: u32) -> Result<Self, BenchError> {
+        let mut all = Self::new(server, protocol, count)?;
+        let mut logins = Logins::default();
+        for client in 0..count {
+            all.connect(client, client)?;
+            if (client + 1) % BATCH == 0 || client + 1 == count {
+                logins.all(&mut all, client + 1)?;
+            }
         }
         Ok(all)
     }
 
-    /// How many there are, ended ones included.
-    pub(crate) fn count(&self) -> u32 {
-        self.clients.len() as u32
+    /// Begins to connect client `client`, which must not be connected, and to log it in as `user`.
+    /// Clients are numbered from 0 without a gap.
+    ///
+    /// # Errors
+    /// No socket could be had, or no address to connect from.
+    pub fn connect(&mut self, client: u32, user: u32) -> Result<(), BenchError> {
+        let source = self.sources.of(self.opened);
+        self.opened += 1;
+        let socket = begin(self.server, source).map_err(|source| BenchError::Connect {
+            client,
+            server: self.server,
+            source,
+        })?;
+        if client as usize >= self.wires.len() {
+            self.wires.push(Wire::default());
+        }
+        let wire = &mut self.wires[client as usize];
+        wire.generation = (wire.generation + 1) & 0x7f_ffff;
+        wire.state = State::Connecting;
+        wire.partial.clear();
+        wire.deaf = false;
+        let token = wire.token(client);
+        let ring = self.rings.room()?;
+        self.rings.of(ring).adopt(socket, token);
+        self.post.log_in(client, user);
+        Ok(())
     }
 
-    /// The outboxes, for what is sent without being asked.
-    pub(crate) fn outboxes(&mut self) -> &mut Outboxes {
-        &mut self.outboxes
+    /// Closes the connection of a client, if it has one; nothing more is heard of it.
+    pub fn close(&mut self, client: u32) {
+        let wire = &mut self.wires[client as usize];
+        let token = wire.token(client);
+        if let State::Open(place) = std::mem::take(&mut wire.state) {
+            self.closing.insert(token, place);
+            self.rings.of(place.ring).shutdown(place.slot, token);
+        }
+    }
+
+    /// Whether a client has a connection, or is about to.
+    #[must_use]
+    pub fn is_open(&self, client: u32) -> bool {
+        let wire = self.wires.get(client as usize);
+        wire.is_some_and(|wire| wire.state != State::Closed)
+    }
+
+    /// Whether sockets are still on their way to being closed.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        !self.closing.is_empty()
+    }
+
+    /// Has a client take nothing more off its socket, as a reader does that hangs; or go on.
+    pub fn set_deaf(&mut self, client: u32, deaf: bool) {
+        let wire = &mut self.wires[client as usize];
+        let was = std::mem::replace(&mut wire.deaf, deaf);
+        let token = wire.token(client);
+        let State::Open(place) = wire.state else {
+            return;
+        };
+        let ring = self.rings.of(place.ring);
+        if deaf && !was {
+            ring.cancel(Operation::Receive, token);
+        } else if was && !deaf {
+            ring.recv_multishot(place.slot, token);
+        }
+    }
+
+    /// How many there are, closed ones included.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.wires.len() as u32
+    }
+
+    /// The writing side, for what is sent without being asked.
+    pub fn post(&mut self) -> &mut Post {
+        &mut self.post
     }
 
     /// One turn: sends what waits, waits for something to happen, no longer than `timeout`, and
     /// hands it on.
-    pub(crate) fn turn(
+    ///
+    /// # Errors
+    /// The ring is beyond repair, or we were asked to stop.
+    pub fn turn(
         &mut self,
         timeout: Duration,
         handler: &mut impl Handler,
     ) -> Result<(), BenchError> {
         interrupt::check()?;
         self.flush();
-        self.ring.submit_and_wait(timeout)?;
+        self.rings.wait(timeout)?;
         for _ in 0..TURN_MAX {
-            let Some(completion) = self.ring.next() else {
+            let Some((ring, completion)) = self.rings.next() else {
                 break;
             };
-            self.handle(completion, handler);
+            self.handle(ring, completion, handler);
         }
         Ok(())
     }
 
     fn flush(&mut self) {
-        for index in self.outboxes.dirty.drain(..) {
-            let outbox = &mut self.outboxes.waiting[index as usize];
-            outbox.dirty = false;
-            let client = &self.clients[index as usize];
-            if !outbox.sending && client.open {
-                outbox.sending = true;
-                let chunk = std::mem::take(&mut outbox.bytes);
-                self.ring.send(client.slot, chunk, 0, index.into());
+        while let Some((client, chunk)) = self.post.next_due() {
+            let wire = &self.wires[client as usize];
+            if let State::Open(place) = wire.state
+                && !chunk.is_empty()
+            {
+                let token = wire.token(client);
+                self.rings.of(place.ring).send(place.slot, chunk, 0, token);
             }
         }
     }
 
-    fn handle(&mut self, completion: Completion, handler: &mut impl Handler) {
+    /// The client of a token, if it is still the connection that the token was made for.
+    fn present(&self, token: u64) -> Option<u32> {
+        let client = token as u32;
+        let wire = self.wires.get(client as usize)?;
+        (wire.token(client) == token && wire.state != State::Closed).then_some(client)
+    }
+
+    fn handle(&mut self, ring: usize, completion: Completion, handler: &mut impl Handler) {
         match completion {
             Completion::Received {
                 token,
                 buffer,
                 more,
             } => {
-                let client = &mut self.clients[token as usize];
-                let bytes = self.ring.bytes(&buffer);
-                let index = token as u32;
-                if client.partial.is_empty() {
-                    let used = handler.received(index, bytes, &mut self.outboxes);
-                    client.partial.extend_from_slice(&bytes[used..]);
-                } else {
-                    client.partial.extend_from_slice(bytes);
-                    let used = handler.received(index, &client.partial, &mut self.outboxes);
-                    client.partial.drain(..used);
+                let mut used = Ok(());
+                if let Some(client) = self.present(token) {
+                    used = self.received(client, ring, &buffer, handler);
                 }
-                self.ring.recycle(buffer);
-                if !more {
-                    self.ring.recv_multishot(client.slot, token);
+                self.rings.of(ring).recycle(buffer);
+                match (used, self.present(token)) {
+                    (Err(()), Some(client)) => self.end(client, End::Garbled, handler),
+                    (Ok(()), Some(client)) if !more => self.receive_again(client),
+                    _ => {}
                 }
             }
             Completion::Sent {
@@ -182,15 +260,72 @@ impl Clients {
                 chunk,
                 result,
             } => self.sent(token, Rc::unwrap_or_clone(chunk), result, handler),
-            Completion::ReceiveEnded {
-                token,
-                result: Err(error),
-            } if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
-                let slot = self.clients[token as usize].slot;
-                self.ring.recv_multishot(slot, token);
+            Completion::ReceiveEnded { token, result } => {
+                let errno = result.err().and_then(|error| error.raw_os_error());
+                match self.present(token) {
+                    Some(client) if errno == Some(Errno::NOBUFS.raw_os_error()) => {
+                        self.receive_again(client);
+                    }
+                    Some(_) if errno == Some(Errno::CANCELED.raw_os_error()) => {}
+                    Some(client) => self.end(client, End::Peer, handler),
+                    None => {}
+                }
             }
-            Completion::ReceiveEnded { token, .. } => self.end(token, handler),
+            Completion::Adopted { token, result } => self.adopted(token, ring, result, handler),
+            Completion::ShutDown { token, .. } => {
+                if let Some(place) = self.closing.get(&token) {
+                    self.rings.of(place.ring).close(place.slot, token);
+                }
+            }
+            Completion::Closed { token, .. } => {
+                if let Some(place) = self.closing.remove(&token) {
+                    self.rings.release(place.ring);
+                }
+            }
             _ => {}
+        }
+    }
+
+    fn received(
+        &mut self,
+        client: u32,
+        ring: usize,
+        buffer: &iris_ring::Received,
+        handler: &mut impl Handler,
+    ) -> Result<(), ()> {
+        let now_ns = clock::now_ns();
+        let Self {
+            rings,
+            wires,
+            post,
+            heard,
+            ..
+        } = self;
+        let bytes = rings.of(ring).bytes(buffer);
+        let partial = &mut wires[client as usize].partial;
+        if !partial.is_empty() {
+            partial.extend_from_slice(bytes);
+        }
+        let all: &[u8] = if partial.is_empty() { bytes } else { partial };
+        let used = post.receive(client, all, heard);
+        for heard in heard.drain(..) {
+            handler.heard(client, heard, all, now_ns, post);
+        }
+        let used = used.map_err(drop)?;
+        post.owe(client);
+        if partial.is_empty() {
+            partial.extend_from_slice(&bytes[used..]);
+        } else {
+            partial.drain(..used);
+        }
+        Ok(())
+    }
+
+    fn receive_again(&mut self, client: u32) {
+        let wire = &self.wires[client as usize];
+        if let (State::Open(place), false) = (wire.state, wire.deaf) {
+            let token = wire.token(client);
+            self.rings.of(place.ring).recv_multishot(place.slot, token);
         }
     }
 
@@ -201,93 +336,80 @@ impl Clients {
         result: io::Result<usize>,
         handler: &mut impl Handler,
     ) {
-        let outbox = &mut self.outboxes.waiting[token as usize];
-        outbox.sending = false;
+        let Some(client) = self.present(token) else {
+            self.post.spare(chunk);
+            return;
+        };
+        let State::Open(place) = self.wires[client as usize].state else {
+            return;
+        };
         match result {
             Ok(sent) if sent < chunk.len() => {
-                outbox.sending = true;
                 chunk.drain(..sent);
-                let slot = self.clients[token as usize].slot;
-                self.ring.send(slot, chunk, 0, token);
+                self.rings.of(place.ring).send(place.slot, chunk, 0, token);
             }
-            Ok(_) => {
-                if !outbox.bytes.is_empty() && !outbox.dirty {
-                    outbox.dirty = true;
-                    self.outboxes.dirty.push(token as u32);
-                }
-                if self.outboxes.spares.len() < SPARES_MAX {
-                    chunk.clear();
-                    self.outboxes.spares.push(chunk);
-                }
-            }
-            Err(_) => self.end(token, handler),
+            Ok(_) => self.post.sent(client, chunk),
+            Err(_) => self.end(client, End::Peer, handler),
         }
     }
 
-    fn end(&mut self, token: u64, handler: &mut impl Handler) {
-        let client = &mut self.clients[token as usize];
-        if std::mem::replace(&mut client.open, false) {
-            handler.ended(token as u32);
+    fn adopted(
+        &mut self,
+        token: u64,
+        ring: usize,
+        slot: io::Result<u32>,
+        handler: &mut impl Handler,
+    ) {
+        let place = slot.ok().map(|slot| Place { ring, slot });
+        match (place, self.present(token)) {
+            (Some(place), Some(client)) => {
+                self.wires[client as usize].state = State::Open(place);
+                self.post.connected(client);
+                self.receive_again(client);
+            }
+            // Closed meanwhile.
+            (Some(place), None) => {
+                self.closing.insert(token, place);
+                self.rings.of(ring).close(place.slot, token);
+            }
+            (None, client) => {
+                self.rings.release(ring);
+                if let Some(client) = client {
+                    self.wires[client as usize].state = State::Closed;
+                    handler.ended(client, End::Peer);
+                }
+            }
         }
     }
 
-    /// Connects a batch and moves the sockets into the ring.
-    fn connect(&mut self, server: SocketAddr, batch: usize) -> Result<(), BenchError> {
-        let first = self.clients.len();
-        for index in first..first + batch {
-            let socket = connect_one(server, self.sources.of(index)).map_err(|source| {
-                BenchError::Connect {
-                    index,
-                    server,
-                    source,
-                }
-            })?;
-            self.ring.adopt(socket, index as u64);
-            self.clients.push(Client {
-                slot: 0,
-                partial: Vec::new(),
-                open: true,
-            });
-            self.outboxes.waiting.push(Outbox::default());
-        }
+    fn end(&mut self, client: u32, end: End, handler: &mut impl Handler) {
+        self.close(client);
+        handler.ended(client, end);
+    }
+}
+
+impl Wire {
+    /// What the completions of the present connection carry.
+    fn token(&self, client: u32) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(client)
+    }
+}
+
+/// Waits for the answers to logins.
+#[derive(Debug, Default)]
+struct Logins {
+    answered: u32,
+    ended: u32,
+    word: Option<Box<str>>,
+}
+
+impl Logins {
+    fn all(&mut self, clients: &mut Clients, count: u32) -> Result<(), BenchError> {
         let deadline = Instant::now() + LOGIN_MAX;
-        let mut left = batch;
-        while left > 0 {
-            self.ring.submit_and_wait(Duration::from_millis(100))?;
-            while let Some(completion) = self.ring.next() {
-                if let Completion::Adopted { token, result } = completion {
-                    let slot = result?;
-                    self.clients[token as usize].slot = slot;
-                    self.ring.recv_multishot(slot, token);
-                    left -= 1;
-                }
-            }
-            if Instant::now() > deadline {
-                return Err(BenchError::Unanswered("adopting sockets"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Logs the last batch in.
-    fn log_in(&mut self, batch: usize) -> Result<(), BenchError> {
-        let count = self.clients.len();
-        for index in (count - batch) as u32..count as u32 {
-            let name = name_of(index);
-            // Names of ours are never refused.
-            if let Ok(name) = Name::parse(name.as_bytes()) {
-                classic::encode_login(self.outboxes.of(index), name);
-            }
-        }
-        let mut answers = Answers {
-            left: batch,
-            ended: 0,
-        };
-        let deadline = Instant::now() + LOGIN_MAX;
-        while answers.left > 0 {
-            self.turn(Duration::from_millis(100), &mut answers)?;
-            if answers.ended > 0 {
-                return Err(BenchError::Refused);
+        while self.answered < count {
+            clients.turn(Duration::from_millis(100), self)?;
+            if self.ended > 0 {
+                return Err(BenchError::TurnedAway(self.word.take().unwrap_or_default()));
             }
             if Instant::now() > deadline {
                 return Err(BenchError::Unanswered("logging in"));
@@ -297,33 +419,35 @@ impl Clients {
     }
 }
 
-/// Waits for the answers to logins.
-struct Answers {
-    left: usize,
-    ended: usize,
-}
-
-impl Handler for Answers {
-    fn received(&mut self, _index: u32, bytes: &[u8], _outboxes: &mut Outboxes) -> usize {
-        if bytes.starts_with(classic::LOGIN_OK) {
-            self.left = self.left.saturating_sub(1);
-            return classic::LOGIN_OK.len();
+impl Handler for Logins {
+    fn heard(&mut self, _: u32, heard: Heard, _: &[u8], _: u64, _: &mut Post) {
+        match heard {
+            Heard::LoggedIn { .. } => self.answered += 1,
+            Heard::Closing(word) => self.word = Some(word),
+            _ => {}
         }
-        0
     }
 
-    fn ended(&mut self, _index: u32) {
+    fn ended(&mut self, _: u32, _: End) {
         self.ended += 1;
     }
 }
 
-/// One connected socket, from `source` if that is given.
-fn connect_one(server: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd> {
+/// A socket that has begun to connect, from `source` if that is given. It blocks from then on: the
+/// ring waits for what a socket that does not block would answer at once.
+fn begin(server: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(source) = source {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
-    socket.connect(&server.into())?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&server.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+            return Err(error);
+        }
+        _ => {}
+    }
+    socket.set_nonblocking(false)?;
     Ok(socket.into())
 }

@@ -1,49 +1,77 @@
-//! The message that load scenarios send: it says who sent it, to whom, when it was due, and its
-//! number, so that the far end can free the sender's window and find loss, disorder and strays.
+//! The message that clients send each other: it says how long it is, when it was due, on which
+//! stream it belongs and as which of that stream, so that its reader can find loss, disorder,
+//! repeats and strays.
 //!
-//! Layout, little-endian, since only we read it: due u64 (ns since the engine began), number u64
-//! (the sender's own), sender u32, reader u32, a mark u64, zeroes to [`MESSAGE_BYTES`].
+//! Layout, little-endian, since only we read it: mark u32, length u32 (of all of it), due u64
+//! (ns, see [`super::clock`]), stream u32, number u32 (of the stream, from 1), then zeroes.
 
-/// Bytes of a message.
-pub(crate) const MESSAGE_BYTES: usize = 64;
+use crate::dialect::Garbled;
+
 /// Told apart from anything a server might say of itself.
-const MARK: u64 = 0x4952_4953_4c4f_4144;
+const MARK: u32 = 0x4952_4953;
 
-/// One message of the load.
+/// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Message {
-    /// When it ought to have been sent, in ns since the engine began.
-    pub(crate) due_ns: u64,
-    /// The sender's own number, rising.
-    pub(crate) number: u64,
-    /// Index of the connection that sent it.
-    pub(crate) sender: u32,
-    /// Index of the connection it is for.
-    pub(crate) reader: u32,
+pub struct Message {
+    /// When it ought to have been sent, in ns.
+    pub due_ns: u64,
+    /// From whom to whom: an index into the streams of the run.
+    pub stream: u32,
+    /// Its number in the stream, 1 and up.
+    pub number: u32,
 }
 
 impl Message {
-    /// The bytes on the wire.
-    pub(crate) fn encode(&self) -> [u8; MESSAGE_BYTES] {
-        let mut bytes = [0; MESSAGE_BYTES];
-        bytes[0..8].copy_from_slice(&self.due_ns.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.number.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.sender.to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.reader.to_le_bytes());
-        bytes[24..32].copy_from_slice(&MARK.to_le_bytes());
-        bytes
+    /// The shortest message in bytes: what it has to say.
+    pub const BYTES_MIN: u32 = 24;
+    /// The longest: what a classic length can say.
+    pub const BYTES_MAX: u32 = 65_535;
+
+    /// Appends the message in `len` bytes; in [`Self::BYTES_MIN`] if that is more.
+    pub fn encode(&self, out: &mut Vec<u8>, len: u32) {
+        let len = len.max(Self::BYTES_MIN);
+        let end = out.len() + len as usize;
+        out.extend_from_slice(&MARK.to_le_bytes());
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&self.due_ns.to_le_bytes());
+        out.extend_from_slice(&self.stream.to_le_bytes());
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.resize(end, 0);
     }
 
-    /// Reads the bytes back; `None` if they are no message of ours.
-    pub(crate) fn decode(bytes: &[u8; MESSAGE_BYTES]) -> Option<Self> {
-        let (words, _) = bytes.as_chunks::<8>();
-        let word = |n: usize| words.get(n).map(|word| u64::from_le_bytes(*word));
-        let ends = word(2)?;
-        (word(3)? == MARK).then_some(Self {
-            due_ns: word(0)?,
-            number: word(1)?,
-            sender: ends as u32,
-            reader: (ends >> 32) as u32,
+    /// The length of the message that `bytes` begin with; `None` if that is not there yet.
+    ///
+    /// # Errors
+    /// No message of ours begins like this.
+    pub fn len(bytes: &[u8]) -> Result<Option<usize>, Garbled> {
+        let Some((mark, rest)) = bytes.split_first_chunk() else {
+            return Ok(None);
+        };
+        if u32::from_le_bytes(*mark) != MARK {
+            return Err(Garbled);
+        }
+        let Some(len) = rest.first_chunk() else {
+            return Ok(None);
+        };
+        match u32::from_le_bytes(*len) {
+            len @ Self::BYTES_MIN..=Self::BYTES_MAX => Ok(Some(len as usize)),
+            _ => Err(Garbled),
+        }
+    }
+
+    /// Reads a whole message back; `None` if the bytes are none of ours.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        if Self::len(bytes) != Ok(Some(bytes.len())) {
+            return None;
+        }
+        let (due_ns, rest) = bytes.get(8..)?.split_first_chunk()?;
+        let (stream, rest) = rest.split_first_chunk()?;
+        let (number, _) = rest.split_first_chunk()?;
+        Some(Self {
+            due_ns: u64::from_le_bytes(*due_ns),
+            stream: u32::from_le_bytes(*stream),
+            number: u32::from_le_bytes(*number),
         })
     }
 }
@@ -56,13 +84,20 @@ mod tests {
     fn reads_back_what_it_wrote_and_nothing_else() {
         let message = Message {
             due_ns: u64::MAX - 1,
+            stream: 123_456,
             number: 77,
-            sender: 123_456,
-            reader: 9,
         };
-        let mut bytes = message.encode();
-        assert_eq!(Message::decode(&bytes), Some(message));
-        bytes[30] ^= 1;
-        assert_eq!(Message::decode(&bytes), None);
+        for len in [0, 24, 25, 64, 65_535] {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes, len);
+            assert_eq!(bytes.len(), len.max(24) as usize);
+            assert_eq!(Message::len(&bytes), Ok(Some(bytes.len())));
+            assert_eq!(Message::decode(&bytes), Some(message));
+            bytes.push(0);
+            assert_eq!(Message::decode(&bytes), None);
+            bytes[0] ^= 1;
+            assert_eq!(Message::len(&bytes), Err(Garbled));
+        }
+        assert_eq!(Message::len(&MARK.to_le_bytes()), Ok(None));
     }
 }

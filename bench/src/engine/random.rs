@@ -1,19 +1,20 @@
-//! Random numbers for choosing readers: SplitMix64 (Steele, Lea, Flood 2014), fast and seeded, so
+//! Random numbers for choosing senders and readers: SplitMix64 (Steele, Lea, Flood 2014), fast and seeded, so
 //! that a run can be repeated.
 
 /// The state of a generator.
 #[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// A generator that always gives the same numbers for the same seed.
-    pub(crate) fn seeded(seed: u64) -> Self {
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A number below `bound`, by the high half of a product: no division, and a bias of at most
     /// `bound` in 2^32.
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+    pub fn below(&mut self, bound: u32) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

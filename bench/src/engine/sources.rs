@@ -40,7 +40,7 @@ impl Sources {
         }
     }
 
-    /// The source of connection `index`.
+    /// The source of the `index`th connection that is opened.
     pub(super) fn of(self, index: usize) -> Option<IpAddr> {
         let [a, b, c] = self.network?;
         let host = 1 + (index / CONNECTIONS_PER_SOURCE) % 254;

@@ -13,7 +13,7 @@ use crate::measure::{Machine, median, row};
 
 /// Flags of `compare-limit`.
 #[derive(Debug, Args)]
-pub(crate) struct CompareLimitArgs {
+pub struct CompareLimitArgs {
     /// The gateway's binary.
     #[arg(long, value_name = "PATH")]
     gateway: PathBuf,

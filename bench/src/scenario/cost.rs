@@ -7,11 +7,12 @@ use clap::Args;
 use super::Timing;
 use super::drive::{Measured, STANDARD, Shape, drive};
 use crate::BenchError;
+use crate::dialect::Protocol;
 use crate::measure::{Machine, Server, free_address};
 
 /// Flags of `cost`.
 #[derive(Debug, Args)]
-pub(crate) struct CostArgs {
+pub struct CostArgs {
     /// The cpu that the server is started on.
     #[arg(long, value_name = "CPU", default_value = "0")]
     server_cpu: usize,
@@ -46,7 +47,13 @@ pub(super) fn measure(
     let data = tempfile::tempdir()?;
     let command = substitute(command, address, &data.path().to_string_lossy());
     let server = Server::start(&command, Some(cpu), address)?;
-    drive(address, Some(server.pid()), shape, timing)
+    drive(
+        address,
+        Protocol::Classic,
+        Some(server.pid()),
+        shape,
+        timing,
+    )
 }
 
 fn substitute(command: &[String], address: SocketAddr, data: &str) -> Vec<String> {

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::Timing;
 use crate::BenchError;
-use crate::engine::{Clients, ClosedLoop, Pattern, Tally};
+use crate::dialect::Protocol;
+use crate::engine::{Clients, Faults, Pace, Tally, Topology, Traffic};
 use crate::measure::{CpuTime, microseconds, row};
 
 /// How many connections, and how many messages each keeps in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
-    pub(crate) connections: u32,
+    pub(crate) topology: Topology,
     pub(crate) in_flight: u32,
-    pub(crate) pattern: Pattern,
 }
 
 /// The three loads a server is judged by: few turns with little in them, deep queues, many sockets.
@@ -28,24 +28,26 @@ impl Shape {
     /// Everybody sends to random others.
     pub(crate) const fn random(connections: u32, in_flight: u32) -> Self {
         Self {
-            connections,
+            topology: Topology::Mesh { users: connections },
             in_flight,
-            pattern: Pattern::Random,
         }
     }
 
     /// As it is called in print.
     pub(crate) fn name(&self) -> String {
-        format!("{} x {}", self.connections, self.in_flight)
+        format!("{} x {}", self.topology.users(), self.in_flight)
     }
 }
+
+/// What every message is, in bytes.
+pub(crate) const MESSAGE_BYTES: u32 = 64;
 
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) elapsed: Duration,
     pub(crate) tally: Tally,
-    pub(crate) lost: u64,
+    pub(crate) faults: Faults,
     /// CPU of the server meanwhile, if its pid was known.
     pub(crate) cpu: Option<Duration>,
 }
@@ -53,29 +55,30 @@ pub(crate) struct Measured {
 /// Drives `server`; `pid` is the process whose CPU is counted.
 pub(crate) fn drive(
     server: SocketAddr,
+    protocol: Protocol,
     pid: Option<u32>,
     shape: Shape,
     timing: &Timing,
 ) -> Result<Measured, BenchError> {
-    let clients = Clients::open(server, shape.connections)?;
-    let mut load = ClosedLoop::new(clients, shape.pattern)?;
-    load.fill(shape.in_flight);
+    let clients = Clients::open(server, protocol, shape.topology.users())?;
+    let mut load = Traffic::new(clients, shape.topology, MESSAGE_BYTES);
+    load.start(Pace::Window(shape.in_flight));
     load.run(timing.warm_up)?;
     let cpu_before = pid.map(CpuTime::of).transpose()?;
     let began = Instant::now();
     load.begin();
     load.run(timing.duration)?;
+    load.end();
     let elapsed = began.elapsed();
-    let tally = load.tally();
     let cpu_after = pid.map(CpuTime::of).transpose()?;
     let cpu = cpu_after
         .zip(cpu_before)
         .map(|(after, before)| after.since(before));
-    let lost = load.finish()?;
+    let tally = load.finish()?;
     Ok(Measured {
         elapsed,
+        faults: load.faults(),
         tally,
-        lost,
         cpu,
     })
 }
@@ -104,20 +107,19 @@ impl Measured {
 
     /// An error if a message went wrong.
     pub(crate) fn verdict(&self) -> Result<(), BenchError> {
-        let Tally {
+        let Faults {
+            lost,
             reordered,
+            repeated,
             strays,
             ended,
-            ..
-        } = self.tally;
-        let reordered = reordered.unwrap_or(0);
-        if self.lost + reordered + strays + ended == 0 {
+        } = self.faults;
+        if self.faults.is_none() {
             return Ok(());
         }
         Err(BenchError::Wrong(format!(
-            "{} at the end not delivered, {reordered} out of order, {strays} strays, {ended} \
-             connections ended",
-            self.lost
+            "{lost} lost, {reordered} out of order, {repeated} repeated, {strays} strays, {ended} \
+             connections ended"
         )))
     }
 

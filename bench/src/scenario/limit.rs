@@ -15,7 +15,7 @@ const BACKLOG: i32 = 4096;
 
 /// Flags of `limit`.
 #[derive(Debug, Args)]
-pub(crate) struct LimitArgs {
+pub struct LimitArgs {
     /// Where to listen. Loopback only: the yardstick has no limits and no safety.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8085")]
     listen: SocketAddr,

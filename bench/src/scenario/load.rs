@@ -7,13 +7,17 @@ use clap::Args;
 use super::Timing;
 use super::drive::{Measured, Shape, drive};
 use crate::BenchError;
+use crate::dialect::Protocol;
 
 /// Flags of `load`.
 #[derive(Debug, Args)]
-pub(crate) struct LoadArgs {
-    /// The server's classic port.
+pub struct LoadArgs {
+    /// The server.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8085")]
     connect: SocketAddr,
+    /// The protocol that is spoken to it.
+    #[arg(long, value_enum, default_value = "classic")]
+    protocol: Protocol,
     /// Connections, logged in as users u0, u1, and so on.
     #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     connections: u32,
@@ -30,17 +34,24 @@ pub(crate) struct LoadArgs {
 pub(super) fn run(args: &LoadArgs) -> Result<(), BenchError> {
     args.timing.pin();
     let shape = Shape::random(args.connections, args.in_flight);
-    let measured = drive(args.connect, args.server_pid, shape, &args.timing)?;
+    let measured = drive(
+        args.connect,
+        args.protocol,
+        args.server_pid,
+        shape,
+        &args.timing,
+    )?;
     println!("{}", Measured::heading());
     println!("{}", measured.line(&shape.name()));
-    let tally = &measured.tally;
-    let disorder = tally
-        .reordered
-        .map_or("not tracked".to_owned(), |n| n.to_string());
+    let faults = &measured.faults;
     println!(
-        "delivered {}, not delivered at the end {}, out of order {disorder}, strays {}, \
-         connections ended {}",
-        tally.delivered, measured.lost, tally.strays, tally.ended
+        "delivered {}, lost {}, out of order {}, repeated {}, strays {}, connections ended {}",
+        measured.tally.delivered,
+        faults.lost,
+        faults.reordered,
+        faults.repeated,
+        faults.strays,
+        faults.ended
     );
     measured.verdict()
 }

@@ -18,7 +18,7 @@ use crate::BenchError;
 
 /// What can be run.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Scenario {
+pub enum Scenario {
     /// Serve as the yardstick: a router of the classic protocol without limits, store or safety.
     Limit(limit::LimitArgs),
     /// Drive a running server in a closed loop and report throughput and latency.
@@ -33,7 +33,10 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// Runs it to its end.
-    pub(crate) fn run(&self) -> Result<(), BenchError> {
+    ///
+    /// # Errors
+    /// It could not be run, or messages went wrong.
+    pub fn run(&self) -> Result<(), BenchError> {
         raise_descriptor_limit();
         if !matches!(self, Self::Limit(_)) {
             crate::interrupt::watch()?;
@@ -50,7 +53,7 @@ impl Scenario {
 
 /// How long is driven, and where: the same flags in every scenario.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Timing {
+pub struct Timing {
     /// Seconds of load before anything is measured.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) warm_up: Duration,

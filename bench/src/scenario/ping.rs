@@ -6,16 +6,20 @@ use std::net::SocketAddr;
 use clap::Args;
 
 use super::Timing;
-use super::drive::{Shape, drive};
+use super::drive::{MESSAGE_BYTES, Shape, drive};
 use crate::BenchError;
-use crate::engine::{MESSAGE_BYTES, Pattern};
+use crate::dialect::Protocol;
+use crate::engine::Topology;
 
 /// Flags of `ping`.
 #[derive(Debug, Args)]
-pub(crate) struct PingArgs {
-    /// The server's classic port.
+pub struct PingArgs {
+    /// The server.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8085")]
     connect: SocketAddr,
+    /// The protocol that is spoken to it.
+    #[arg(long, value_enum, default_value = "classic")]
+    protocol: Protocol,
     #[command(flatten)]
     timing: Timing,
 }
@@ -23,11 +27,10 @@ pub(crate) struct PingArgs {
 pub(super) fn run(args: &PingArgs) -> Result<(), BenchError> {
     args.timing.pin();
     let shape = Shape {
-        connections: 2,
+        topology: Topology::Pair,
         in_flight: 1,
-        pattern: Pattern::Pair,
     };
-    let measured = drive(args.connect, None, shape, &args.timing)?;
+    let measured = drive(args.connect, args.protocol, None, shape, &args.timing)?;
     println!(
         "{} messages of {MESSAGE_BYTES} bytes, one after another, {:.0}/s; sent to delivered, us:",
         measured.tally.delivered,

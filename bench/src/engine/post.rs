@@ -1,0 +1,154 @@
+//! What clients write: one dialect and one outbox for each connection.
+//!
+//! Owner: the engine's thread. Invariants: bytes of a connection leave in the order they were
+//! written; a connection has at most one send in flight. An outbox is as large as what its
+//! scenario lets be in flight: nothing else bounds it.
+
+use super::message::Message;
+use super::names::Names;
+use crate::dialect::{Dialect, Garbled, Heard, Protocol};
+
+/// Spare chunks kept for the next outbox.
+const SPARES_MAX: usize = 4096;
+
+/// The writing side of all clients of an engine. Clients are told apart by index.
+pub struct Post {
+    protocol: Protocol,
+    names: Names,
+    lines: Vec<Line>,
+    dirty: Vec<u32>,
+    spares: Vec<Vec<u8>>,
+    scratch: Vec<u8>,
+}
+
+struct Line {
+    dialect: Box<dyn Dialect>,
+    outbox: Vec<u8>,
+    sending: bool,
+    dirty: bool,
+}
+
+impl Post {
+    pub(super) fn new(protocol: Protocol, names: Names) -> Self {
+        Self {
+            protocol,
+            names,
+            lines: Vec::new(),
+            dirty: Vec::new(),
+            spares: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Sends `message`, `len` bytes of it, from client `client` to user `reader`. `number` is the
+    /// sender's own, see [`Dialect::send`].
+    pub fn send(&mut self, client: u32, number: u64, reader: u32, message: &Message, len: u32) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        message.encode(&mut scratch, len);
+        let reader = self.names.of(reader);
+        self.write(client, |dialect, outbox| {
+            dialect.send(number, reader.as_str(), &scratch, outbox);
+        });
+        self.scratch = scratch;
+    }
+
+    /// Asks for the presence of user `about`. `false`: the protocol has none.
+    pub fn ask_presence(&mut self, client: u32, about: u32) -> bool {
+        let about = self.names.of(about);
+        let mut asked = false;
+        self.write(client, |dialect, outbox| {
+            asked = dialect.ask_presence(about.as_str(), outbox);
+        });
+        asked
+    }
+
+    /// A new connection for client `client`, which begins with the login of `user`.
+    pub(super) fn log_in(&mut self, client: u32, user: u32) {
+        let line = Line {
+            dialect: self.protocol.client(),
+            outbox: Vec::new(),
+            // Until it has a slot: see `connected`.
+            sending: true,
+            dirty: false,
+        };
+        match self.lines.get_mut(client as usize) {
+            Some(old) => *old = line,
+            None => self.lines.push(line),
+        }
+        let user = self.names.of(user);
+        self.write(client, |dialect, outbox| {
+            dialect.login(user.as_str(), outbox);
+        });
+    }
+
+    /// The connection can be written to from now on.
+    pub(super) fn connected(&mut self, client: u32) {
+        self.sent(client, Vec::new());
+    }
+
+    /// Shows a client what it received; answers how much of it was used up.
+    pub(super) fn receive(
+        &mut self,
+        client: u32,
+        bytes: &[u8],
+        heard: &mut Vec<Heard>,
+    ) -> Result<usize, Garbled> {
+        self.lines[client as usize].dialect.receive(bytes, heard)
+    }
+
+    /// Has a client write what it owes for what it heard.
+    pub(super) fn owe(&mut self, client: u32) {
+        self.write(client, |dialect, outbox| dialect.owe(outbox));
+    }
+
+    /// Takes the next client whose outbox is to be sent, and the bytes.
+    pub(super) fn next_due(&mut self) -> Option<(u32, Vec<u8>)> {
+        let client = self.dirty.pop()?;
+        let line = &mut self.lines[client as usize];
+        line.dirty = false;
+        // Both end together with a connection.
+        if line.sending || line.outbox.is_empty() {
+            return Some((client, Vec::new()));
+        }
+        line.sending = true;
+        Some((client, std::mem::take(&mut line.outbox)))
+    }
+
+    /// A send of a client has ended; its emptied chunk comes back.
+    pub(super) fn sent(&mut self, client: u32, chunk: Vec<u8>) {
+        self.spare(chunk);
+        let line = &mut self.lines[client as usize];
+        line.sending = false;
+        if !line.outbox.is_empty() && !line.dirty {
+            line.dirty = true;
+            self.dirty.push(client);
+        }
+    }
+
+    /// Keeps a chunk for later.
+    pub(super) fn spare(&mut self, mut chunk: Vec<u8>) {
+        if chunk.capacity() > 0 && self.spares.len() < SPARES_MAX {
+            chunk.clear();
+            self.spares.push(chunk);
+        }
+    }
+
+    fn write(&mut self, client: u32, write: impl FnOnce(&mut dyn Dialect, &mut Vec<u8>)) {
+        let line = &mut self.lines[client as usize];
+        let mut outbox = std::mem::take(&mut line.outbox);
+        if outbox.capacity() == 0 {
+            outbox = self.spares.pop().unwrap_or_default();
+        }
+        write(&mut *line.dialect, &mut outbox);
+        if outbox.is_empty() {
+            self.spare(outbox);
+            return;
+        }
+        line.outbox = outbox;
+        if !line.dirty && !line.sending {
+            line.dirty = true;
+            self.dirty.push(client);
+        }
+    }
+}

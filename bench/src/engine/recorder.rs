@@ -1,0 +1,179 @@
+//! What is recorded while a load runs: latency and throughput, by interval.
+//!
+//! Owner: the engine's thread. Invariant: a latency is in exactly one interval, that in which the
+//! message came, and it counts only if the message was *due* within the time that is measured,
+//! however late it came.
+
+use hdrhistogram::Histogram;
+
+/// Length of an interval.
+const INTERVAL_NS: u64 = 100_000_000;
+/// Latencies are told apart down to this.
+const LATENCY_MIN_NS: u64 = 100;
+/// Latencies beyond this are counted as this.
+const LATENCY_MAX_NS: u64 = 120_000_000_000;
+
+/// An empty histogram of nanoseconds, with three digits.
+#[must_use]
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(LATENCY_MIN_NS, LATENCY_MAX_NS, 3).expect("bounds in order")
+}
+
+/// A tenth of a second, or a little more.
+#[derive(Debug, Clone)]
+pub struct Interval {
+    /// Its begin and end, in ns of [`super::clock`].
+    pub from_ns: u64,
+    /// See `from_ns`.
+    pub to_ns: u64,
+    /// Messages that came in it.
+    pub delivered: u64,
+    /// From due to taken from the reader's ring, in ns.
+    pub latency_ns: Histogram<u64>,
+}
+
+/// What was recorded of one round.
+#[derive(Debug, Clone)]
+pub struct Tally {
+    /// The time that was measured, in ns.
+    pub elapsed_ns: u64,
+    /// Messages that were due in it.
+    pub due: u64,
+    /// Messages that came in it.
+    pub delivered: u64,
+    /// From due to taken from the reader's ring, in ns.
+    pub latency_ns: Histogram<u64>,
+    /// From due to the answer to the sender, in ns; empty if the protocol has none.
+    pub answer_ns: Histogram<u64>,
+    /// How late the generator was: from due to written, in ns.
+    pub late_ns: Histogram<u64>,
+    /// The same over time.
+    pub intervals: Vec<Interval>,
+}
+
+/// Records one round.
+#[derive(Debug)]
+pub struct Recorder {
+    from_ns: u64,
+    /// `u64::MAX` as long as it is measured.
+    to_ns: u64,
+    tally: Tally,
+    current: Interval,
+}
+
+impl Recorder {
+    /// Measures from now on.
+    #[must_use]
+    pub fn begin(now_ns: u64) -> Self {
+        let tally = Tally {
+            elapsed_ns: 0,
+            due: 0,
+            delivered: 0,
+            latency_ns: histogram(),
+            answer_ns: histogram(),
+            late_ns: histogram(),
+            intervals: Vec::new(),
+        };
+        let current = Interval {
+            from_ns: now_ns,
+            to_ns: now_ns,
+            delivered: 0,
+            latency_ns: histogram(),
+        };
+        Self {
+            from_ns: now_ns,
+            to_ns: u64::MAX,
+            tally,
+            current,
+        }
+    }
+
+    /// Measures no more; what was due before is still waited for.
+    pub fn end(&mut self, now_ns: u64) {
+        self.to_ns = now_ns;
+        self.tally.elapsed_ns = now_ns.saturating_sub(self.from_ns);
+    }
+
+    /// A message was written.
+    pub fn wrote(&mut self, due_ns: u64, now_ns: u64) {
+        if self.measures(due_ns) {
+            self.tally.due += 1;
+            let late = now_ns.saturating_sub(due_ns);
+            self.tally.late_ns.saturating_record(late);
+        }
+    }
+
+    /// A message came.
+    pub fn took(&mut self, due_ns: u64, now_ns: u64) {
+        if now_ns.saturating_sub(self.current.from_ns) >= INTERVAL_NS {
+            self.next_interval(now_ns);
+        }
+        if now_ns < self.to_ns {
+            self.tally.delivered += 1;
+            self.current.delivered += 1;
+        }
+        if self.measures(due_ns) {
+            let latency = now_ns.saturating_sub(due_ns);
+            self.current.latency_ns.saturating_record(latency);
+        }
+    }
+
+    /// A sender was answered.
+    pub fn answered(&mut self, due_ns: u64, now_ns: u64) {
+        if self.measures(due_ns) {
+            let latency = now_ns.saturating_sub(due_ns);
+            self.tally.answer_ns.saturating_record(latency);
+        }
+    }
+
+    /// What was recorded.
+    #[must_use]
+    pub fn finish(mut self, now_ns: u64) -> Tally {
+        self.next_interval(now_ns);
+        for interval in &self.tally.intervals {
+            self.tally.latency_ns += &interval.latency_ns;
+        }
+        self.tally
+    }
+
+    fn measures(&self, due_ns: u64) -> bool {
+        (self.from_ns..self.to_ns).contains(&due_ns)
+    }
+
+    fn next_interval(&mut self, now_ns: u64) {
+        let next = Interval {
+            from_ns: now_ns,
+            to_ns: now_ns,
+            delivered: 0,
+            latency_ns: histogram(),
+        };
+        let mut done = std::mem::replace(&mut self.current, next);
+        done.to_ns = now_ns;
+        if done.delivered > 0 || !done.latency_ns.is_empty() {
+            self.tally.intervals.push(done);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_counts_by_when_it_was_due_however_late_it_came() {
+        let mut recorder = Recorder::begin(1_000);
+        recorder.took(900, 1_100);
+        recorder.wrote(1_500, 1_700);
+        recorder.end(2_000);
+        recorder.took(1_500, 500_001_500);
+        recorder.took(2_000, 500_002_000);
+        let tally = recorder.finish(600_000_000);
+        assert_eq!((tally.due, tally.delivered), (1, 1));
+        assert_eq!(tally.latency_ns.len(), 1);
+        let late = tally.late_ns.max();
+        assert!((200..=300).contains(&late), "{late}");
+        let slowest = tally.latency_ns.max();
+        assert!((499_000_000..502_000_000).contains(&slowest), "{slowest}");
+        assert_eq!(tally.intervals.len(), 2);
+    }
+}

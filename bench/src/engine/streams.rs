@@ -1,0 +1,333 @@
+//! Who sends to whom, and the ledger of every message: what was sent on each stream, what came of
+//! it, and what went wrong.
+//!
+//! A *stream* is the messages of one sender to one reader. They are numbered from 1, so loss,
+//! disorder and repeats are found exactly, at the cost of two small tables.
+//!
+//! Invariant: `sent = delivered + refused + lost`, once nothing is in flight.
+
+use std::ops::{AddAssign, Range};
+
+use super::message::Message;
+
+/// Streams of all senders together, about: the tables stay in the caches.
+const STREAMS_MAX: u32 = 1 << 18;
+/// Readers that one sender has at most.
+const READERS_MAX: u32 = 64;
+
+/// Who sends to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topology {
+    /// Each of `users` sends to up to 64 others, which are drawn once and at random.
+    Mesh {
+        /// Users, 2 and up.
+        users: u32,
+    },
+    /// User 0 sends to user 1.
+    Pair,
+    /// Users 1 to `senders` send to user 0.
+    FanIn {
+        /// Senders, 1 and up.
+        senders: u32,
+    },
+    /// User n sends to user `pairs` + n, for n below `pairs`.
+    Pairs {
+        /// Pairs, 1 and up.
+        pairs: u32,
+    },
+}
+
+impl Topology {
+    /// How many users there are, senders and readers.
+    #[must_use]
+    pub fn users(self) -> u32 {
+        match self {
+            Self::Mesh { users } => users,
+            Self::Pair => 2,
+            Self::FanIn { senders } => senders + 1,
+            Self::Pairs { pairs } => 2 * pairs,
+        }
+    }
+
+    /// The users that send.
+    #[must_use]
+    pub fn senders(self) -> Range<u32> {
+        match self {
+            Self::Mesh { users } => 0..users,
+            Self::Pair => 0..1,
+            Self::FanIn { senders } => 1..senders + 1,
+            Self::Pairs { pairs } => 0..pairs,
+        }
+    }
+
+    /// How many readers each sender has.
+    #[must_use]
+    pub fn readers_each(self) -> u32 {
+        match self {
+            Self::Mesh { users } => (STREAMS_MAX / users).clamp(1, READERS_MAX.min(users - 1)),
+            Self::Pair | Self::FanIn { .. } | Self::Pairs { .. } => 1,
+        }
+    }
+
+    /// The sender of a stream.
+    #[must_use]
+    pub fn sender(self, stream: u32) -> u32 {
+        self.senders().start + stream / self.readers_each()
+    }
+
+    /// The reader of a stream.
+    #[must_use]
+    pub fn reader(self, stream: u32) -> u32 {
+        match self {
+            Self::Mesh { users } => {
+                let sender = self.sender(stream);
+                // A number from the stream's own, spread over everyone else.
+                let mut mixed = (u64::from(stream) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                let other = (((mixed >> 32) * u64::from(users - 1)) >> 32) as u32;
+                if other >= sender { other + 1 } else { other }
+            }
+            Self::Pair => 1,
+            Self::FanIn { .. } => 0,
+            Self::Pairs { pairs } => pairs + stream,
+        }
+    }
+
+    fn streams(self) -> u32 {
+        self.senders().len() as u32 * self.readers_each()
+    }
+}
+
+/// What went wrong, counted in messages and connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Sent, not refused, and never delivered.
+    pub lost: u64,
+    /// Delivered after a later one of the same stream.
+    pub reordered: u64,
+    /// Delivered more than once.
+    pub repeated: u64,
+    /// Delivered to somebody else, or never sent, or no message of ours.
+    pub strays: u64,
+    /// Connections that the server ended.
+    pub ended: u64,
+}
+
+impl Faults {
+    /// Whether nothing went wrong.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl AddAssign for Faults {
+    fn add_assign(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.reordered += other.reordered;
+        self.repeated += other.repeated;
+        self.strays += other.strays;
+        self.ended += other.ended;
+    }
+}
+
+/// What a reader's message turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The first time it comes.
+    New,
+    /// Not the first time.
+    Again,
+    /// Not this reader's, or never sent.
+    Stray,
+}
+
+/// One stream's place in the ledger.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stream {
+    sent: u32,
+    /// The highest number that came.
+    highest: u32,
+    /// Of those up to the highest, how many have not come.
+    missing: u32,
+}
+
+/// The ledger.
+#[derive(Debug)]
+pub struct Streams {
+    topology: Topology,
+    readers_each: u32,
+    streams: Vec<Stream>,
+    sent: u64,
+    delivered: u64,
+    refused: u64,
+    faults: Faults,
+}
+
+impl Streams {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new(topology: Topology) -> Self {
+        Self {
+            topology,
+            readers_each: topology.readers_each(),
+            streams: vec![Stream::default(); topology.streams() as usize],
+            sent: 0,
+            delivered: 0,
+            refused: 0,
+            faults: Faults::default(),
+        }
+    }
+
+    /// Who sends to whom.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        self.topology
+    }
+
+    /// How many readers each sender has.
+    #[must_use]
+    pub fn readers_each(&self) -> u32 {
+        self.readers_each
+    }
+
+    /// Writes down the next message of `sender` to its `nth` reader; answers it, and the reader.
+    pub fn send(&mut self, sender: u32, nth: u32, due_ns: u64) -> (Message, u32) {
+        let index = (sender - self.topology.senders().start) * self.readers_each + nth;
+        let stream = &mut self.streams[index as usize];
+        stream.sent += 1;
+        self.sent += 1;
+        let message = Message {
+            due_ns,
+            stream: index,
+            number: stream.sent,
+        };
+        (message, self.topology.reader(index))
+    }
+
+    /// A message came to user `reader`.
+    pub fn took(&mut self, reader: u32, message: &Message) -> Taken {
+        let stream = self.streams.get_mut(message.stream as usize);
+        let Some(stream) = stream.filter(|stream| (1..=stream.sent).contains(&message.number))
+        else {
+            self.faults.strays += 1;
+            return Taken::Stray;
+        };
+        if self.topology.reader(message.stream) != reader {
+            self.faults.strays += 1;
+            return Taken::Stray;
+        }
+        if message.number > stream.highest {
+            stream.missing += message.number - stream.highest - 1;
+            stream.highest = message.number;
+        } else if stream.missing > 0 {
+            // With messages missing, one that comes late is taken for one of these.
+            stream.missing -= 1;
+            self.faults.reordered += 1;
+        } else {
+            self.faults.repeated += 1;
+            return Taken::Again;
+        }
+        self.delivered += 1;
+        Taken::New
+    }
+
+    /// A sender was told that a message was not taken.
+    pub fn refused(&mut self) {
+        self.refused += 1;
+    }
+
+    /// Bytes came that were no message.
+    pub fn stray(&mut self) {
+        self.faults.strays += 1;
+    }
+
+    /// The server ended a connection.
+    pub fn ended(&mut self) {
+        self.faults.ended += 1;
+    }
+
+    /// The sender of a stream.
+    #[must_use]
+    pub fn sender(&self, stream: u32) -> u32 {
+        self.topology.senders().start + stream / self.readers_each
+    }
+
+    /// Messages that were sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Messages that came, each counted once.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Messages that were refused.
+    #[must_use]
+    pub fn refusals(&self) -> u64 {
+        self.refused
+    }
+
+    /// Messages that are neither delivered nor refused.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.sent.saturating_sub(self.delivered + self.refused)
+    }
+
+    /// What went wrong; what is still in flight counts as lost.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        Faults {
+            lost: self.in_flight(),
+            ..self.faults
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everyone_has_readers_that_are_somebody_else() {
+        for users in [2, 3, 200, 10_000, 1_000_000] {
+            let topology = Topology::Mesh { users };
+            let each = topology.readers_each();
+            assert!((1..=64).contains(&each) && each < users);
+            for stream in (0..users * each).step_by(7) {
+                let (sender, reader) = (topology.sender(stream), topology.reader(stream));
+                assert!(sender < users && reader < users && sender != reader);
+            }
+        }
+    }
+
+    #[test]
+    fn each_kind_of_fault_is_told_from_the_others() {
+        let mut streams = Streams::new(Topology::FanIn { senders: 2 });
+        let sent: Vec<_> = (0..5).map(|_| streams.send(2, 0, 0).0).collect();
+        assert_eq!(streams.took(0, &sent[0]), Taken::New);
+        assert_eq!(streams.took(0, &sent[0]), Taken::Again);
+        assert_eq!(streams.took(0, &sent[2]), Taken::New);
+        assert_eq!(streams.took(0, &sent[1]), Taken::New);
+        assert_eq!(streams.took(1, &sent[3]), Taken::Stray);
+        let never = Message {
+            number: 6,
+            ..sent[4]
+        };
+        assert_eq!(streams.took(0, &never), Taken::Stray);
+        streams.refused();
+        streams.ended();
+        let expected = Faults {
+            lost: 1,
+            reordered: 1,
+            repeated: 1,
+            strays: 2,
+            ended: 1,
+        };
+        assert_eq!(streams.faults(), expected);
+        assert!(!expected.is_none());
+    }
+}

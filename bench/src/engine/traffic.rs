@@ -1,0 +1,233 @@
+//! Traffic between clients that are all logged in, in an open or a closed loop.
+//!
+//! *Open*: messages are due at an even rate, whatever the server does, and each carries the time
+//! it was due. A server that stalls is charged for every message that was due meanwhile; that is
+//! what "no coordinated omission" means. *Closed*: each sender keeps a number of messages in
+//! flight and makes the next when one of them has come; this finds the highest throughput, and its
+//! latency is that of full queues.
+//!
+//! Owner: the engine's thread. Both ends of every message are here, so what was sent and not
+//! delivered is known exactly.
+
+use std::time::{Duration, Instant};
+
+use super::clients::{Clients, End, Handler};
+use super::clock;
+use super::message::Message;
+use super::post::Post;
+use super::random::Random;
+use super::recorder::{Recorder, Tally};
+use super::streams::{Faults, Streams, Taken, Topology};
+use crate::BenchError;
+use crate::dialect::{Heard, Outcome};
+
+/// How long the last messages in flight may take to come.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// As long as so many are in flight, an open loop makes no more: it gets late instead, which its
+/// latencies show, and its memory stays in bounds.
+const IN_FLIGHT_MAX: u64 = 1 << 20;
+/// Messages made in a turn of an open loop.
+const MAKE_MAX: u32 = 4096;
+
+/// How messages follow each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// Closed: so many messages of each sender are in flight.
+    Window(u32),
+    /// Open: so many messages a second are due, of all senders together.
+    Rate(f64),
+}
+
+/// Clients, and what they send each other.
+pub struct Traffic {
+    clients: Clients,
+    state: State,
+}
+
+/// What is not the clients', so that these may call it.
+struct State {
+    streams: Streams,
+    message_bytes: u32,
+    random: Random,
+    /// The last number each sender gave to a message.
+    numbers: Vec<u64>,
+    pace: Pace,
+    /// Open loop: when its count began, and how many were made since.
+    schedule_ns: u64,
+    made: u64,
+    stopped: bool,
+    recorder: Recorder,
+    closing: Option<Box<str>>,
+}
+
+impl Traffic {
+    /// Traffic among clients that are logged in as the users of `topology`, client n as user n.
+    #[must_use]
+    pub fn new(clients: Clients, topology: Topology, message_bytes: u32) -> Self {
+        let state = State {
+            streams: Streams::new(topology),
+            message_bytes,
+            random: Random::seeded(topology.users().into()),
+            numbers: vec![0; topology.users() as usize],
+            pace: Pace::Window(1),
+            schedule_ns: 0,
+            made: 0,
+            stopped: true,
+            recorder: Recorder::begin(clock::now_ns()),
+            closing: None,
+        };
+        Self { clients, state }
+    }
+
+    /// Begins to send.
+    pub fn start(&mut self, pace: Pace) {
+        let state = &mut self.state;
+        state.pace = pace;
+        state.stopped = false;
+        state.schedule_ns = clock::now_ns();
+        state.made = 0;
+        if let Pace::Window(window) = pace {
+            for sender in state.streams.topology().senders() {
+                for _ in 0..window {
+                    let now_ns = clock::now_ns();
+                    state.send(sender, now_ns, now_ns, self.clients.post());
+                }
+            }
+        }
+    }
+
+    /// Begins to measure: what was recorded before was the warm-up.
+    pub fn begin(&mut self) {
+        self.state.recorder = Recorder::begin(clock::now_ns());
+    }
+
+    /// Runs for `time`.
+    ///
+    /// # Errors
+    /// See [`Clients::turn`].
+    pub fn run(&mut self, time: Duration) -> Result<(), BenchError> {
+        let until_ns = clock::now_ns() + time.as_nanos() as u64;
+        loop {
+            let now_ns = clock::now_ns();
+            if now_ns >= until_ns {
+                return Ok(());
+            }
+            let due_ns = self.state.make(now_ns, self.clients.post());
+            let wait_ns = due_ns.min(until_ns).saturating_sub(now_ns);
+            let wait = Duration::from_nanos(wait_ns);
+            self.clients.turn(wait, &mut self.state)?;
+        }
+    }
+
+    /// Measures no more.
+    pub fn end(&mut self) {
+        self.state.recorder.end(clock::now_ns());
+    }
+
+    /// Sends no more, waits for what is in flight, and answers what was recorded.
+    ///
+    /// # Errors
+    /// See [`Clients::turn`].
+    pub fn finish(&mut self) -> Result<Tally, BenchError> {
+        self.state.stopped = true;
+        let deadline = Instant::now() + DRAIN_MAX;
+        while self.state.streams.in_flight() > 0 && Instant::now() < deadline {
+            self.clients
+                .turn(Duration::from_millis(50), &mut self.state)?;
+        }
+        let now_ns = clock::now_ns();
+        let next = Recorder::begin(now_ns);
+        Ok(std::mem::replace(&mut self.state.recorder, next).finish(now_ns))
+    }
+
+    /// What went wrong since the very start; what is in flight counts as lost.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.state.streams.faults()
+    }
+
+    /// The ledger since the very start.
+    #[must_use]
+    pub fn streams(&self) -> &Streams {
+        &self.state.streams
+    }
+
+    /// The server's last word, if it gave one.
+    #[must_use]
+    pub fn last_word(&self) -> Option<&str> {
+        self.state.closing.as_deref()
+    }
+}
+
+impl State {
+    /// Makes the messages of an open loop that are due, and answers when the next one is.
+    fn make(&mut self, now_ns: u64, post: &mut Post) -> u64 {
+        let Pace::Rate(rate) = self.pace else {
+            return u64::MAX;
+        };
+        let interval_ns = 1e9 / rate;
+        let senders = self.streams.topology().senders();
+        for _ in 0..MAKE_MAX {
+            let due_ns = self.schedule_ns + (self.made as f64 * interval_ns) as u64;
+            if due_ns > now_ns {
+                return due_ns;
+            }
+            if self.streams.in_flight() >= IN_FLIGHT_MAX {
+                return u64::MAX;
+            }
+            self.made += 1;
+            let sender = senders.start + self.random.below(senders.len() as u32);
+            self.send(sender, due_ns, now_ns, post);
+        }
+        now_ns
+    }
+
+    fn send(&mut self, sender: u32, due_ns: u64, now_ns: u64, post: &mut Post) {
+        let nth = self.random.below(self.streams.readers_each());
+        let (message, reader) = self.streams.send(sender, nth, due_ns);
+        let number = &mut self.numbers[sender as usize];
+        *number = due_ns.max(*number + 1);
+        post.send(sender, *number, reader, &message, self.message_bytes);
+        self.recorder.wrote(due_ns, now_ns);
+    }
+
+    /// A closed loop makes the next message when one has come.
+    fn follow(&mut self, sender: u32, now_ns: u64, post: &mut Post) {
+        if matches!(self.pace, Pace::Window(_)) && !self.stopped {
+            self.send(sender, now_ns, now_ns, post);
+        }
+    }
+}
+
+impl Handler for State {
+    fn heard(&mut self, client: u32, heard: Heard, bytes: &[u8], now_ns: u64, post: &mut Post) {
+        match heard {
+            Heard::Delivered { payload } => {
+                let Some(message) = bytes.get(payload).and_then(Message::decode) else {
+                    self.streams.stray();
+                    return;
+                };
+                if self.streams.took(client, &message) == Taken::New {
+                    self.recorder.took(message.due_ns, now_ns);
+                    self.follow(self.streams.sender(message.stream), now_ns, post);
+                }
+            }
+            Heard::Answered { number, outcome } => {
+                self.recorder.answered(number, now_ns);
+                if let Outcome::Refused(_) = outcome {
+                    self.streams.refused();
+                    self.follow(client, now_ns, post);
+                }
+            }
+            Heard::Closing(word) => self.closing = Some(word),
+            Heard::LoggedIn { .. } | Heard::Presence => {}
+        }
+    }
+
+    fn ended(&mut self, _: u32, end: End) {
+        match end {
+            End::Peer => self.streams.ended(),
+            End::Garbled => self.streams.stray(),
+        }
+    }
+}
