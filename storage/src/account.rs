@@ -77,7 +77,7 @@ pub(crate) fn name_is_sound(name: &str) -> bool {
     (1..=NAME_LEN_MAX).contains(&name.len())
 }
 
-/// The value to store. The name must be sound.
+/// The value to store. The name must be sound, or empty if it is not known.
 pub(crate) fn encode(stored: &Stored<'_>) -> Vec<u8> {
     let Stored {
         account,
@@ -85,7 +85,7 @@ pub(crate) fn encode(stored: &Stored<'_>) -> Vec<u8> {
         tail_life,
         name,
     } = stored;
-    debug_assert!((1..=NAME_LEN_MAX).contains(&name.len()));
+    debug_assert!(name.len() <= NAME_LEN_MAX);
     let header = Header {
         head: account.head,
         burned_messages: account.burned_messages,

@@ -324,7 +324,7 @@ mod tests {
         let path = tempfile::tempdir().expect("a folder");
         let options = StoreOptions::new(path.path());
         let folder = Folder::open(path.path(), 1).expect("opened");
-        let (mut tables, sequences) =
+        let (mut tables, sequences, _) =
             crate::database::open_all(&folder, &options, &[Arc::new(Reclaim::default())])
                 .expect("opened");
         let tables = tables.pop().expect("one");

@@ -20,6 +20,7 @@ use crate::error::StoreError;
 use crate::folder::{Folder, UNFINISHED_SUFFIX};
 use crate::options::StoreOptions;
 use crate::reclaim::Reclaim;
+use crate::recovery::{self, Recovery};
 use crate::sequence::{SequenceCounter, Sequences};
 use crate::synced_file;
 
@@ -39,15 +40,16 @@ pub(crate) struct Tables {
 }
 
 /// Opens the databases of the folder, side by side, or creates them if the folder is new, with their sequence
-/// counter. The reclaim of a database's number is asked about each message when its tables are merged.
+/// counter. The reclaim of a database's number is asked about each message when its tables are merged. With it goes
+/// what was found damaged.
 pub(crate) fn open_all(
     folder: &Folder,
     options: &StoreOptions,
     reclaims: &[Arc<Reclaim>],
-) -> Result<(Vec<Tables>, Sequences), StoreError> {
+) -> Result<(Vec<Tables>, Sequences, Recovery), StoreError> {
     let sequence_path = folder.sequence_path();
     let counted = SequenceCounter::exists(&sequence_path);
-    let open_one = |(number, reclaim): (usize, &Arc<Reclaim>)| {
+    let create_or_open = |(number, reclaim): (usize, &Arc<Reclaim>)| {
         let path = folder.database_path(number);
         if !path.exists() {
             if counted {
@@ -56,19 +58,27 @@ pub(crate) fn open_all(
             }
             create(&path, options, Arc::clone(reclaim) as _)?;
         }
-        open(&path, options, Arc::clone(reclaim) as _)
+        open_one(folder, number, options, Arc::clone(reclaim) as _)
     };
     let opened = thread::scope(|scope| {
         let opening: Vec<_> = reclaims
             .iter()
             .enumerate()
-            .map(|of_one| scope.spawn(move || open_one(of_one)))
+            .map(|of_one| scope.spawn(move || create_or_open(of_one)))
             .collect();
         opening
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect::<Result<Vec<Tables>, StoreError>>()
+            .collect::<Result<Vec<_>, StoreError>>()
     })?;
+    let mut recovery = Recovery::default();
+    let opened: Vec<Tables> = opened
+        .into_iter()
+        .map(|(tables, found)| {
+            recovery.add(found);
+            tables
+        })
+        .collect();
     let counter = if counted {
         SequenceCounter::open(&sequence_path)?
     } else if let Some(number) = first_used(folder, &opened)? {
@@ -81,7 +91,21 @@ pub(crate) fn open_all(
     } else {
         SequenceCounter::create(&sequence_path)?
     };
-    Ok((opened, Sequences::new(counter)))
+    Ok((opened, Sequences::new(counter), recovery))
+}
+
+/// Opens a database that exists, with whatever can be put right in it.
+pub(crate) fn open_one(
+    folder: &Folder,
+    number: usize,
+    options: &StoreOptions,
+    reclaim: Arc<dyn Factory>,
+) -> Result<(Tables, Recovery), StoreError> {
+    let path = folder.database_path(number);
+    let prepared = recovery::prepare(folder.path(), &path, None)?;
+    let tables = open(&path, options, reclaim)?;
+    let found = recovery::finish(prepared, &tables, folder.seed())?;
+    Ok((tables, found))
 }
 
 fn create(

@@ -5,7 +5,8 @@
 //! - `FORMAT`: version of everything in here, the random seed of the user hashes, and how many databases there
 //!   are. Written once;
 //! - `SEQUENCE`: see the sequence counter;
-//! - `inbox-0/`, `inbox-1/`, …: the databases.
+//! - `inbox-0/`, `inbox-1/`, …: the databases;
+//! - `damaged/`: copies of files that were found damaged, for people to look at or to delete.
 //!
 //! Version 1 had one database, `inbox`, and no word of their number. Such a folder becomes one of version 2 with one
 //! database when it is opened: first the database gets its new name, then FORMAT its new content. Killed in between,
@@ -76,6 +77,10 @@ impl Folder {
             format,
             _lock: lock,
         })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn seed(&self) -> u64 {

@@ -39,6 +39,10 @@ pub struct StoreMetrics {
     pub expired: u64,
     /// Records that a page skipped because they failed their checks.
     pub lost: u64,
+    /// Messages that were behind damage when the store was opened, and were put back.
+    pub recovered: u64,
+    /// Messages that were found lost when the store was opened; see [`Recovery`](crate::Recovery).
+    pub recovery_lost: u64,
     /// Accounts looked up.
     pub accounts: u64,
     /// Requests that were not done, by reason, in the order of [`FailureKind::ALL`]. Without those that the
@@ -76,6 +80,8 @@ impl Default for StoreMetrics {
             page_messages: 0,
             expired: 0,
             lost: 0,
+            recovered: 0,
+            recovery_lost: 0,
             accounts: 0,
             failed: [0; FailureKind::ALL.len()],
             reclaimed_burned: 0,

@@ -20,7 +20,7 @@ use crate::metrics::lock;
 use crate::synced_file;
 
 /// Sequences reserved at once: one sync of the file for each million messages.
-const BLOCK: u64 = 1 << 20;
+pub(crate) const BLOCK: u64 = 1 << 20;
 /// First sequence of a data folder. 0 stays free, to mean "from the head" in a request.
 const FIRST: u64 = 1;
 const MAGIC: &[u8; 8] = b"IRISSEQ1";

@@ -21,6 +21,7 @@ use crate::metrics::{Counts, StoreMetrics};
 use crate::options::StoreOptions;
 use crate::reader::Reader;
 use crate::reclaim::Reclaim;
+use crate::recovery::Recovery;
 
 /// The inbox store of one data folder.
 pub struct Store {
@@ -33,6 +34,7 @@ pub struct Store {
     counts: Arc<Counts>,
     committers: Vec<JoinHandle<bool>>,
     readers: Vec<JoinHandle<()>>,
+    recovery: Recovery,
     /// Last: the lock is given up when everything else is gone.
     _folder: Folder,
 }
@@ -51,7 +53,7 @@ impl Store {
             ..options
         };
         let reclaims: Vec<Arc<Reclaim>> = (0..options.databases).map(|_| Arc::default()).collect();
-        let (opened, sequences) = database::open_all(&folder, &options, &reclaims)?;
+        let (opened, sequences, recovery) = database::open_all(&folder, &options, &reclaims)?;
         let mut ledgers = Vec::new();
         for tables in &opened {
             let tails_max = options.tails_max.div_ceil(options.databases);
@@ -76,6 +78,7 @@ impl Store {
             counts: Arc::new(Counts::new(options.databases, reader_threads)),
             committers: Vec::new(),
             readers: Vec::new(),
+            recovery,
             _folder: folder,
         };
         // From here on a failure drops the store, which ends what was started.
@@ -114,6 +117,11 @@ impl Store {
         self.seed
     }
 
+    /// What opening found damaged, and what became of it.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
     /// A handle for one core. `wake` is called on a thread of the store after replies were queued, once for
     /// each batch of them (and on the caller's own thread when a request is refused at once). It must not block.
     pub fn client(&self, wake: Wake) -> StoreClient {
@@ -132,6 +140,8 @@ impl Store {
             metrics.reclaimed_burned += counts.burned.load(Ordering::Relaxed);
             metrics.reclaimed_expired += counts.expired.load(Ordering::Relaxed);
         }
+        metrics.recovered = self.recovery.messages_put_back;
+        metrics.recovery_lost = self.recovery.messages_lost;
         metrics.queued_writes = self.writes.iter().map(Sender::len).sum();
         metrics.queued_reads = self.reads.len();
         metrics

@@ -55,6 +55,16 @@ impl Page {
                 "Messages passed over because they failed their checks",
                 store.lost,
             ),
+            (
+                "iris_store_recovered_total",
+                "Messages behind damage that the start put back",
+                store.recovered,
+            ),
+            (
+                "iris_store_recovery_lost_total",
+                "Messages that the start found lost to damage",
+                store.recovery_lost,
+            ),
         ] {
             self.counter(name, help, value);
         }
