@@ -128,7 +128,12 @@ impl Shard {
             delivery.passport,
             now_ms,
         );
-        let is_first = outbox.unacked_len() == 1;
+        // What the wheel looks for in a framed session is what is nowhere else.
+        let is_first = if is_framed {
+            outbox.unstored_len() == 1
+        } else {
+            outbox.unacked_len() == 1
+        };
         self.mark_dirty(id);
         if is_first {
             let within_ms = if is_framed {
@@ -145,14 +150,16 @@ impl Shard {
         let Some(user_key) = self.user_of(id) else {
             return Ok(());
         };
-        let mut head = 0;
-        loop {
-            let Some(connection) = self.connections.get_mut(id) else {
-                return Ok(());
-            };
-            if delivery > connection.deliveries {
-                return Err(CloseReason::BadAck);
-            }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return Ok(());
+        };
+        if delivery > connection.deliveries {
+            return Err(CloseReason::BadAck);
+        }
+        let folded = connection.outbox.as_mut();
+        let (settled, mut head) = folded.map_or((0, 0), |outbox| outbox.fold_acked(delivery));
+        self.metrics.delivered += settled;
+        while let Some(connection) = self.connections.get_mut(id) {
             let Some(outbox) = connection.outbox.as_mut() else {
                 break;
             };

@@ -3,8 +3,10 @@
 //!
 //! Owner: the reader's shard. Messages that meet the last appends are held until
 //! those are delivered, so that a drain ends even while messages keep coming.
+//! A page is asked for when what the reader has not taken leaves room for it; how
+//! late it acknowledges does not matter, since what it drains is in the store.
 
-use iris_protocol::MessageId;
+use iris_protocol::{MessageId, Outcome, RefusalReason};
 use iris_storage::{Request, StoredMessage};
 
 use super::Shard;
@@ -30,24 +32,28 @@ impl Shard {
         if connection.phase == Phase::Welcoming {
             return;
         }
-        let (retained, unacked) = connection.outbox.as_ref().map_or((0, 0), |outbox| {
-            (outbox.retained_bytes(), outbox.unacked_len())
-        });
-        let page_bytes = self.limits.outbox_bytes_max / 2;
-        let has_room =
-            retained <= page_bytes && unacked <= self.limits.unacked_deliveries_max as usize / 2;
         let Some(drain) = user.drain.as_deref_mut() else {
             return;
         };
         let waits_for_appends = user.spilling > 0 || (drain.at_end && user.appending > 0);
-        if drain.page_asked
-            || !has_room
-            || waits_for_appends
-            || self.now.core_ms < drain.retry_at_ms
-        {
+        if drain.page_asked || waits_for_appends || self.now.core_ms < drain.retry_at_ms {
             return;
         }
-        drain.page_asked = true;
+        self.fold(session);
+        let (retained, unacked) = match self.connections.get(session).map(|c| &c.outbox) {
+            Some(Some(outbox)) => (outbox.retained_bytes(), outbox.unacked_len()),
+            _ => (0, 0),
+        };
+        let page_bytes = self.limits.outbox_bytes_max / 2;
+        if retained > page_bytes || unacked > self.unacked_kept() {
+            return;
+        }
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        if let Some(drain) = user.drain.as_deref_mut() {
+            drain.page_asked = true;
+        }
         user.requests += 1;
         let token = self.pending.insert(Pending::Page {
             user: user_key,
@@ -63,6 +69,33 @@ impl Shard {
                 .max(1),
             bytes_max: page_bytes as usize,
         });
+    }
+
+    /// Deliveries that may stand one by one when the next page is asked for.
+    fn unacked_kept(&self) -> usize {
+        self.limits.unacked_deliveries_max as usize / 2
+    }
+
+    /// Makes room for a page in the session of a framed reader that acknowledges
+    /// late: what it was sent and is in the store needs no place of its own. A
+    /// classic reader's TCP acknowledges in time or takes nothing more either.
+    fn fold(&mut self, id: Key) {
+        let kept = self.unacked_kept();
+        while let Some(connection) = self.connections.get_mut(id)
+            && connection.is_framed()
+            && let Some(outbox) = connection.outbox.as_mut()
+            && outbox.unacked_len() > kept
+        {
+            let delivery = connection.deliveries + 1 - outbox.unacked_len() as u64;
+            let Some(folded) = outbox.fold_oldest(delivery) else {
+                return;
+            };
+            if folded.stored == Stored::Failed {
+                // It has been with its reader for a page and more: nobody waits longer.
+                let refused = Outcome::Refused(RefusalReason::Storage);
+                self.answer(folded.passport.reply, folded.passport.id, refused);
+            }
+        }
     }
 
     pub(super) fn page(

@@ -170,21 +170,22 @@ impl Shard {
         };
         let mut appended = 0;
         let mut number = deliveries - outbox.unacked_len() as u64;
-        outbox.visit_unacked(|entry, sender, payload| {
+        outbox.visit_unacked(|entry, message| {
             number += 1;
-            if entry.stored == Stored::Failed && !stays_given {
-                let refused = Outcome::Refused(RefusalReason::Storage);
-                self.answer(entry.passport.reply, entry.passport.id, refused);
-                Stored::Failed
-            } else if entry.stored == Stored::No {
+            if let Some((sender, payload)) = message {
                 let given = stays_given.then_some((id, number));
                 let token = self.append(user_key, sender, payload, entry.passport, given);
                 appended += 1;
-                Stored::Appending(token)
-            } else {
-                entry.stored
+                return Stored::Appending(token);
             }
+            if entry.stored == Stored::Failed && !stays_given {
+                let refused = Outcome::Refused(RefusalReason::Storage);
+                self.answer(entry.passport.reply, entry.passport.id, refused);
+            }
+            entry.stored
         });
+        // What was sent need not be kept for the way back any more.
+        outbox.release(&mut self.pool);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.outbox = Some(outbox);
         }

@@ -33,6 +33,7 @@ mod presence;
 mod receive;
 mod route;
 mod slots;
+mod steps;
 mod timers;
 mod unacked;
 mod user;

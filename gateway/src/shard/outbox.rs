@@ -5,8 +5,13 @@
 //! move; a chunk out at the ring is shared with it (`Rc`) and therefore sealed
 //! until the ring lets go. Invariants: a message's bytes lie whole within one
 //! chunk; a chunk is given back to the pool only when every byte of it was sent
-//! and no message in it still waits for its acknowledgement; messages are
+//! and no message in it that is nowhere else waits for its acknowledgement;
+//! messages that are nowhere else stand behind those that are; messages are
 //! acknowledged in the order in which they were pushed.
+//!
+//! What is in the store, or on its way there, does not return from here: its
+//! bytes are let go of as soon as they are sent. So a drain goes on as fast as
+//! its reader takes it, however late it is acknowledged.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,6 +20,7 @@ use iris_protocol::framed::Answer;
 
 use super::pool::{CHUNK_BYTES, Pool};
 use super::slots::Key;
+use super::steps::Steps;
 use super::unacked::{Entry, NO_REPLY, Passport, ReplyTo, Stored, Unacked};
 
 /// Entries that are done with before the others move to the front.
@@ -40,6 +46,10 @@ pub struct Outbox {
     /// its push writes an entry in place; a deque copies it through the stack.
     unacked: Vec<Entry>,
     acked: usize,
+    /// Where in `unacked` the messages begin that are nowhere else.
+    unstored: usize,
+    /// What came before `unacked`, is in the store, and is not acknowledged either.
+    steps: Steps,
     senders: VecDeque<u8>,
     /// Answers to the peer's sends, on their way into one frame at the end of the turn.
     pub answers: Vec<Answer>,
@@ -109,6 +119,9 @@ impl Outbox {
         self.senders.extend(sender.as_bytes());
         self.awaited += u32::from(passport.reply.is_some());
         self.unasked += 1;
+        if stored != Stored::No && self.unstored == self.unacked.len() {
+            self.unstored += 1;
+        }
         let reply = passport.reply.unwrap_or(ReplyTo {
             core: NO_REPLY,
             user: Key::NONE,
@@ -151,11 +164,14 @@ impl Outbox {
     pub fn pop_acked(&mut self) -> Option<Unacked> {
         let entry = *self.unacked.get(self.acked)?;
         self.acked += 1;
+        self.unstored = self.unstored.max(self.acked);
         if self.acked == self.unacked.len() {
             self.unacked.clear();
+            self.unstored = 0;
             self.acked = 0;
         } else if self.acked >= COMPACT_AFTER && self.acked * 2 >= self.unacked.len() {
             self.unacked.drain(..self.acked);
+            self.unstored -= self.acked;
             self.acked = 0;
         }
         self.senders.drain(..usize::from(entry.sender_len));
@@ -163,10 +179,33 @@ impl Outbox {
         Some(entry.view())
     }
 
+    /// Takes the oldest message off the queue, delivery number `delivery`, if it was
+    /// sent and cannot return from here: what it still stands for is a step.
+    pub fn fold_oldest(&mut self, delivery: u64) -> Option<Unacked> {
+        let oldest = self.oldest()?;
+        let head = match oldest.view().stored {
+            Stored::At(sequence) => sequence + 1,
+            Stored::Failed => 0,
+            Stored::No | Stored::Appending(_) => return None,
+        };
+        if oldest.end > self.sent {
+            return None;
+        }
+        self.steps.push(delivery, head);
+        self.pop_acked()
+    }
+
+    /// The reader has all deliveries up to this one: how many of those that were
+    /// folded this settles, and how far the inbox can be burned for them.
+    pub fn fold_acked(&mut self, delivery: u64) -> (u64, u64) {
+        self.steps.acknowledged(delivery)
+    }
+
     /// Gives back the chunks that nobody needs any more.
     pub fn release(&mut self, pool: &mut Pool) {
         let needed_from = self
-            .oldest()
+            .unacked
+            .get(self.unstored)
             .map_or(self.sent, |entry| self.sent.min(entry.starts_payload_at()));
         self.kept_from = needed_from;
         while let Some(front) = self.chunks.front_mut() {
@@ -176,7 +215,7 @@ impl Outbox {
             // The last chunk has room for what comes next: rewind it in place.
             if self.chunks.len() == 1 {
                 if !self.in_flight
-                    && self.unacked.is_empty()
+                    && self.unstored_len() == 0
                     && let Some(front) = self.chunks.front_mut()
                     && let Some(bytes) = Rc::get_mut(&mut front.bytes)
                     && CHUNK_BYTES.contains(&bytes.capacity())
@@ -191,9 +230,14 @@ impl Outbox {
         }
     }
 
-    /// How many messages are not acknowledged.
+    /// How many messages are not acknowledged, without those that were folded.
     pub fn unacked_len(&self) -> usize {
         self.unacked.len() - self.acked
+    }
+
+    /// How many of them are nowhere else.
+    pub fn unstored_len(&self) -> usize {
+        self.unacked.len() - self.unstored
     }
 
     fn oldest(&self) -> Option<&Entry> {
@@ -205,9 +249,10 @@ impl Outbox {
         self.oldest().map(|entry| entry.end)
     }
 
-    /// How long the oldest message has waited for its acknowledgement.
-    pub fn oldest_age_ms(&self, now_ms: u64) -> Option<u64> {
-        let entry = self.oldest()?;
+    /// How long the oldest message that is nowhere else has waited for its
+    /// acknowledgement.
+    pub fn unstored_age_ms(&self, now_ms: u64) -> Option<u64> {
+        let entry = self.unacked.get(self.unstored)?;
         Some(u64::from((now_ms as u32).wrapping_sub(entry.pushed_at_ms)))
     }
 
@@ -228,26 +273,40 @@ impl Outbox {
         true
     }
 
-    /// Calls `visit` with each unacknowledged message, its sender and payload,
-    /// oldest first; it answers where the message stands in the store now.
-    pub fn visit_unacked(&mut self, mut visit: impl FnMut(&Unacked, &str, &[u8]) -> Stored) {
+    /// Calls `visit` with each unacknowledged message, oldest first, and with the
+    /// sender and payload of those that are nowhere else; it answers where the
+    /// message stands in the store now.
+    pub fn visit_unacked(
+        &mut self,
+        mut visit: impl FnMut(&Unacked, Option<(&str, &[u8])>) -> Stored,
+    ) {
         let senders = self.senders.make_contiguous();
         let mut sender_at = 0;
         let mut chunks = self.chunks.iter().peekable();
-        for entry in &mut self.unacked[self.acked..] {
+        for (at, entry) in self.unacked.iter_mut().enumerate().skip(self.acked) {
+            let sender_end = sender_at + usize::from(entry.sender_len);
+            let sender = &senders[sender_at..sender_end];
+            sender_at = sender_end;
+            if at < self.unstored {
+                entry.stored = visit(&entry.view(), None).pack();
+                continue;
+            }
             while chunks.peek().is_some_and(|chunk| chunk.end() < entry.end) {
                 chunks.next();
             }
-            let sender_end = sender_at + usize::from(entry.sender_len);
             let chunk = chunks
                 .peek()
-                .expect("chunks are kept until their messages are acknowledged");
+                .expect("chunks are kept while a message is nowhere else");
             let end = (entry.end - chunk.start) as usize;
             let payload = &chunk.bytes[end - entry.payload_len as usize..end];
-            let sender = std::str::from_utf8(&senders[sender_at..sender_end])
-                .expect("names were valid when they were pushed");
-            entry.stored = visit(&entry.view(), sender, payload).pack();
-            sender_at = sender_end;
+            let sender =
+                std::str::from_utf8(sender).expect("names were valid when they were pushed");
+            entry.stored = visit(&entry.view(), Some((sender, payload))).pack();
+        }
+        while let Some(entry) = self.unacked.get(self.unstored)
+            && entry.view().stored != Stored::No
+        {
+            self.unstored += 1;
         }
     }
 
@@ -256,6 +315,8 @@ impl Outbox {
     pub fn abandon_unacked(&mut self, pool: &mut Pool) {
         self.unacked.clear();
         self.acked = 0;
+        self.unstored = 0;
+        self.steps.clear();
         self.senders.clear();
         self.awaited = 0;
         while let Some(back) = self.chunks.back() {
@@ -279,6 +340,8 @@ impl Outbox {
         }
         self.unacked.clear();
         self.acked = 0;
+        self.unstored = 0;
+        self.steps.clear();
         self.senders.clear();
         self.answers.clear();
         self.sent = 0;
@@ -323,7 +386,10 @@ impl Outbox {
 
     /// Whether it holds neither bytes nor messages nor answers.
     pub fn is_idle(&self) -> bool {
-        self.is_flushed() && self.unacked_len() == 0 && self.answers.is_empty()
+        self.is_flushed()
+            && self.unacked_len() == 0
+            && self.steps.is_empty()
+            && self.answers.is_empty()
     }
 
     /// Bytes not yet taken by the kernel.
@@ -332,7 +398,7 @@ impl Outbox {
     }
 
     /// Bytes that cannot be released yet, because they are unsent or their
-    /// message is not acknowledged.
+    /// message is neither acknowledged nor anywhere else.
     pub fn retained_bytes(&self) -> u64 {
         self.end - self.kept_from
     }
@@ -410,7 +476,8 @@ mod tests {
                 prop_assert!(model.stream.starts_with(&model.taken));
                 prop_assert_eq!(outbox.unsent_bytes() as usize, model.stream.len() - model.taken.len());
                 let mut seen = Vec::new();
-                outbox.visit_unacked(|entry, sender, payload| {
+                outbox.visit_unacked(|entry, message| {
+                    let (sender, payload) = message.expect("none of them is stored");
                     assert_eq!(sender, "anna");
                     seen.push((entry.passport.id.number, payload.to_vec()));
                     entry.stored

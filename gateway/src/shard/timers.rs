@@ -155,23 +155,25 @@ impl Shard {
         let Some(outbox) = connection.outbox.as_ref() else {
             return u64::MAX;
         };
-        let Some(age_ms) = outbox.oldest_age_ms(now_ms) else {
-            return u64::MAX;
-        };
-        let awaited = outbox.awaited() > 0;
+        let (unacked, awaited) = (outbox.unacked_len() > 0, outbox.awaited() > 0);
+        // What is in the store already is not put there again.
+        let age_ms = outbox.unstored_age_ms(now_ms);
         let is_live = self
             .users
             .get(user_key)
             .is_some_and(|user| user.drain.is_none());
-        if is_live && age_ms >= ack_timeout_ms {
-            self.spill(user_key);
-        }
-        if is_framed {
-            if is_live {
-                ack_timeout_ms.saturating_sub(age_ms).max(1)
-            } else {
+        let left_ms = match age_ms {
+            Some(age_ms) if is_live && age_ms >= ack_timeout_ms => {
+                self.spill(user_key);
                 u64::MAX
             }
+            Some(age_ms) if is_live => ack_timeout_ms - age_ms,
+            _ => u64::MAX,
+        };
+        if is_framed {
+            left_ms
+        } else if !unacked {
+            u64::MAX
         } else {
             self.probe(id);
             if awaited {

@@ -27,7 +27,7 @@ pub fn user_name(user: usize) -> String {
     format!("user-{user}")
 }
 
-fn user_of(name: &str) -> usize {
+pub fn user_of(name: &str) -> usize {
     let number = name.strip_prefix("user-").expect("a name of this world");
     number.parse().expect("a name of this world")
 }

@@ -17,6 +17,17 @@ use world::World;
 const SEEDS: u64 = 10_000;
 const STEPS: usize = 300;
 
+/// What clients do in a turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Now and then they read and acknowledge something.
+    Anyhow,
+    /// They read all that comes, and acknowledge nothing.
+    Reading,
+    /// They read and acknowledge all that comes.
+    Eager,
+}
+
 /// One random thing happens.
 fn step(world: &mut World) {
     let sockets = world.sockets.len();
@@ -215,7 +226,7 @@ fn drain(world: &mut World) {
         if world.random.one_in(50) {
             client_appears(world);
         }
-        turn(world, false);
+        turn(world, Pace::Anyhow);
         if world.end_drain() {
             return;
         }
@@ -247,8 +258,8 @@ fn client_logs_in_again(world: &mut World) {
     push_split(world, socket, login);
 }
 
-/// Everything takes a step; clients that are `eager` read and acknowledge all.
-fn turn(world: &mut World, eager: bool) {
+/// Everything takes a step.
+fn turn(world: &mut World, pace: Pace) {
     for socket in 0..world.sockets.len() {
         world.receive(socket);
         world.answer_probe(socket);
@@ -256,10 +267,15 @@ fn turn(world: &mut World, eager: bool) {
         world.complete_send(socket);
     }
     for client in 0..world.clients.len() {
-        world.client_reads(client, eager);
-        if !world.sockets[world.clients[client].socket].client_left
-            && (eager || world.random.one_in(4))
-            && let Some(bytes) = world.clients[client].ack(eager, &mut world.random)
+        world.client_reads(client, pace != Pace::Anyhow);
+        let acks = match pace {
+            Pace::Anyhow => world.random.one_in(4),
+            Pace::Reading => false,
+            Pace::Eager => true,
+        };
+        if acks
+            && !world.sockets[world.clients[client].socket].client_left
+            && let Some(bytes) = world.clients[client].ack(pace == Pace::Eager, &mut world.random)
         {
             let socket = world.clients[client].socket;
             world.sockets[socket].inbound.push_back(bytes);
@@ -282,11 +298,15 @@ fn turn(world: &mut World, eager: bool) {
 
 /// Everything that is under way comes to its end; clients read and acknowledge all.
 fn settle(world: &mut World) {
+    come_to_rest(world, Pace::Eager);
+}
+
+fn come_to_rest(world: &mut World, pace: Pace) {
     world.store.fails_one_in = 0;
     world.moves_fail = false;
     let mut quiet_rounds = 0;
     for _ in 0..20_000 {
-        turn(world, true);
+        turn(world, pace);
         // Longer than any time-out but the idle one.
         quiet_rounds = if world.store.is_idle() && world.lanes_are_empty() {
             quiet_rounds + 1
@@ -298,6 +318,20 @@ fn settle(world: &mut World) {
         }
     }
     panic!("the world does not come to rest");
+}
+
+/// Whoever is online has been sent all there is, though nobody acknowledged any of it.
+fn check_drains(world: &World) {
+    for (user, message) in world.store.unread() {
+        let is_online = world
+            .clients
+            .iter()
+            .any(|client| client.user == user && client.framed && client.welcome && !client.closed);
+        assert!(
+            !is_online || world.ledger.received.contains(&message),
+            "{message:?} waits for an acknowledgement of others"
+        );
+    }
 }
 
 /// Everybody was told the truth about those they follow.
@@ -332,6 +366,8 @@ fn run(seed: u64) -> World {
         let framed = world.accounts[user].framed;
         appear(&mut world, user, framed);
     }
+    come_to_rest(&mut world, Pace::Reading);
+    check_drains(&world);
     settle(&mut world);
     for account in &world.accounts {
         assert!(

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use iris_gateway::shard::Shard;
 use iris_storage::{FailureKind, Reply, Request, StoredMessage, record};
 
+use crate::client::user_of;
+use crate::ledger::Message;
 use crate::random::Random;
 
 #[derive(Default)]
@@ -68,6 +70,16 @@ impl Store {
             .values()
             .map(|inbox| inbox.messages.range(inbox.head..).count())
             .sum()
+    }
+
+    /// Those messages, and whose they are.
+    pub fn unread(&self) -> impl Iterator<Item = (usize, Message)> {
+        self.inboxes.iter().flat_map(|(name, inbox)| {
+            inbox.messages.range(inbox.head..).map(|(_, record)| {
+                let view = record::view(record).expect("it was sealed");
+                (user_of(name), Message::parse(view.payload))
+            })
+        })
     }
 
     /// Commits some of what is queued, in order.
