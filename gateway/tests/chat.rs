@@ -35,6 +35,10 @@ struct Side {
 impl Side {
     /// Takes a connection, checks preface and login, and lets it in.
     fn accept(server: &TcpListener, inbox_messages: u64) -> Side {
+        Side::accept_with(server, inbox_messages, 300_000)
+    }
+
+    fn accept_with(server: &TcpListener, inbox_messages: u64, idle_timeout_ms: u32) -> Side {
         let (stream, _) = server.accept().expect("a client");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         let mut side = Side {
@@ -50,7 +54,7 @@ impl Side {
                 payload_bytes_max: 65_536,
                 unanswered_sends_max: 10,
                 unacked_deliveries_max: 10,
-                idle_timeout_ms: 300_000,
+                idle_timeout_ms,
                 follows_max: 10,
                 inbox_messages,
                 server_time_ms: 0,
@@ -87,6 +91,7 @@ impl Side {
                         format!("send {sequence} {} {}", text(target), text(payload))
                     }
                     Frame::Ack { delivery } => format!("ack {delivery}"),
+                    Frame::Ping { nonce } => format!("ping {nonce}"),
                     Frame::PresenceAsk { user } => format!("who {}", text(user)),
                     Frame::Close { reason, .. } => format!("close {reason}"),
                     other => format!("{other:?}"),
@@ -217,6 +222,30 @@ fn at_the_end_of_the_input_it_waits_for_answers_and_the_inbox() {
     assert_eq!(side.hears(), "ack 2");
     assert_eq!(side.hears(), "close logged-out");
     assert_eq!(chat.ended().0, Some(0));
+}
+
+#[test]
+fn at_the_end_of_the_input_it_does_not_wait_for_ever_for_what_does_not_come() {
+    let server = listening();
+    let mut chat = chat_with(&server);
+    chat.input_ends();
+    let mut side = Side::accept_with(&server, 2, 3_000);
+    side.says(|out| encode::deliver(out, 1, ID, 0, "bob", b"one"));
+    assert_eq!(side.hears(), "ack 1");
+    // The connection is alive all the time, and the second message never comes.
+    loop {
+        let words = side.hears();
+        match words.strip_prefix("ping ") {
+            Some(nonce) => side.says(|out| encode::pong(out, nonce.parse().expect("a number"))),
+            None => {
+                assert_eq!(words, "close logged-out");
+                break;
+            }
+        }
+    }
+    let (code, line) = chat.ended();
+    assert_eq!(code, Some(1));
+    assert!(line.contains("left before the inbox was read"), "{line}");
 }
 
 #[test]

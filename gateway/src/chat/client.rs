@@ -7,7 +7,7 @@
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use iris_protocol::framed::{self, DecodeLimits, Decoded, PAYLOAD_BYTES_MAX, encode};
+use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame, PAYLOAD_BYTES_MAX, encode};
 
 use super::line::{self, Input};
 use super::link::Link;
@@ -235,7 +235,7 @@ impl Client {
         if connection.link.number != link {
             return Ok(());
         }
-        self.progress = Instant::now();
+        let now = Instant::now();
         connection.deadline = None;
         connection.partial.extend_from_slice(bytes);
         let was_logged_in = self.session.is_logged_in();
@@ -250,6 +250,10 @@ impl Client {
             ) {
                 Ok(Decoded::Incomplete) => break,
                 Ok(Decoded::Frame(frame, len)) => {
+                    // Answers to our own pings bring nothing further.
+                    if !matches!(frame, Frame::Pong { .. }) {
+                        self.progress = now;
+                    }
                     end = self.session.received(&frame).err();
                     rest = rest.get(len..).unwrap_or_default();
                 }
@@ -260,10 +264,13 @@ impl Client {
                 Err(reason) => end = Some(End::Final(format!("not understood: {}", reason.text()))),
             }
         }
+        if !rest.is_empty() {
+            self.progress = now;
+        }
         let consumed = connection.partial.len() - rest.len();
         connection.partial.drain(..consumed);
         if !was_logged_in && self.session.is_logged_in() {
-            connection.ping_at = self.progress + self.session.ping_interval();
+            connection.ping_at = now + self.session.ping_interval();
         }
         match end {
             None => Ok(()),

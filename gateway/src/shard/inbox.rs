@@ -305,6 +305,9 @@ impl Shard {
         };
         user.appending -= 1;
         user.spilling -= u32::from(append.given.is_some());
+        if let Some(drain) = user.drain.as_deref_mut() {
+            drain.appends_before = drain.appends_before.saturating_sub(1);
+        }
         match result {
             Ok(sequence) => {
                 user.tail_sequence = sequence + 1;
@@ -339,6 +342,7 @@ impl Shard {
                 }
             }
         }
+        self.ask_depth(user_key);
         self.advance_drain(user_key);
         self.forget_if_done(user_key);
     }
@@ -376,6 +380,7 @@ impl Shard {
             // Not burned: its reader sees these again, with the same ids.
             user.head = user.head_told;
         }
+        self.ask_depth(user_key);
         self.forget_if_done(user_key);
     }
 }

@@ -12,7 +12,8 @@ pub struct Limits {
     /// Bytes a session may hold for a reader that is slow to take or acknowledge
     /// them. Above it, deliveries spill to the inbox: memory is for readers that read.
     pub outbox_bytes_max: u64,
-    /// Deliveries a framed reader may leave unacknowledged; above it they spill.
+    /// Deliveries a framed reader may leave unacknowledged; above it new ones spill,
+    /// and of drained ones only steps are kept.
     pub unacked_deliveries_max: u32,
     /// Sends of one framed user that wait for their answer; one more is refused.
     /// The user is told the number at login.

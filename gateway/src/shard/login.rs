@@ -16,6 +16,7 @@ use super::envelope::{self, Envelope};
 use super::inbox::Pending;
 use super::limits::ANSWERS_KEPT_MS;
 use super::slots::Key;
+use super::user::Drain;
 use super::{Effect, Shard};
 
 /// What a framed client is told to wait before it comes back after a drain, milliseconds.
@@ -195,7 +196,10 @@ impl Shard {
             return;
         };
         user.session = id;
-        user.drain = Some(Box::default());
+        user.drain = Some(Box::new(Drain {
+            appends_before: user.appending,
+            ..Drain::default()
+        }));
         user.session_number = user.session_number.wrapping_add(1);
         user.next_sequence = user.head;
         connection.user = user_key;
@@ -208,18 +212,7 @@ impl Shard {
         self.sessions += 1;
         if connection.is_framed() {
             connection.phase = Phase::Welcoming;
-            user.requests += 1;
-            let name = Box::from(&*user.name);
-            let hash = user.hash;
-            let token = self.pending.insert(Pending::Welcome {
-                user: user_key,
-                connection: id,
-            });
-            self.effects.store.push(Request::Account {
-                token: token as u64,
-                user: hash,
-                name,
-            });
+            self.ask_depth(user_key);
         } else {
             connection.phase = Phase::Session;
             self.push_frame(id, |out| out.extend(classic::LOGIN_OK));
@@ -229,6 +222,37 @@ impl Shard {
         }
         self.check_within(id, self.limits.idle_timeout_ms);
         self.presence_changed(user_key);
+    }
+
+    /// Asks how deep the inbox of a framed user is who is logging in, once all that
+    /// is under way to it has arrived: what the older session left, and the burn of
+    /// what its reader has. So the number is that of the deliveries to come.
+    pub(super) fn ask_depth(&mut self, user_key: Key) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        let id = user.session;
+        let is_welcoming = self
+            .connections
+            .get(id)
+            .is_some_and(|connection| connection.phase == Phase::Welcoming);
+        let Some(drain) = user.drain.as_deref_mut() else {
+            return;
+        };
+        if !is_welcoming || drain.depth_asked || drain.appends_before > 0 || user.burning {
+            return;
+        }
+        drain.depth_asked = true;
+        user.requests += 1;
+        let token = self.pending.insert(Pending::Welcome {
+            user: user_key,
+            connection: id,
+        });
+        self.effects.store.push(Request::Account {
+            token: token as u64,
+            user: user.hash,
+            name: Box::from(&*user.name),
+        });
     }
 
     /// The store said how deep the inbox of a framed user is (or could not).

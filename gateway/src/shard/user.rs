@@ -26,6 +26,11 @@ pub struct Drain {
     pub at_end: bool,
     /// Messages that came meanwhile, as envelopes, to follow those appends.
     pub held: Vec<u8>,
+    /// Appends that were under way when the session began and still are: until they
+    /// are done, the depth of the inbox is not known.
+    pub appends_before: u32,
+    /// The depth of the inbox was asked for.
+    pub depth_asked: bool,
 }
 
 /// One send of a framed user, by its sequence number.

@@ -1,7 +1,7 @@
 //! Model clients of both protocols: they send, read, acknowledge late, vanish,
 //! come back and repeat what was not answered.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame, Presence};
 use iris_protocol::{Name, classic};
@@ -57,7 +57,7 @@ pub struct Client {
     /// What it was told of the users it follows.
     pub follows: BTreeMap<usize, Option<bool>>,
     /// Users asked about while nothing changes: the answer is what was told.
-    pub checks: VecDeque<usize>,
+    pub checks: BTreeSet<usize>,
     pub closed: bool,
 }
 
@@ -79,7 +79,7 @@ impl Client {
             answered: BTreeMap::new(),
             pings: VecDeque::new(),
             follows: BTreeMap::new(),
-            checks: VecDeque::new(),
+            checks: BTreeSet::new(),
             closed: false,
         }
     }
@@ -181,7 +181,7 @@ impl Client {
     pub fn check_follows(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         for user in self.follows.keys() {
-            self.checks.push_back(*user);
+            self.checks.insert(*user);
             framed::encode::presence_ask(&mut out, user_name(*user).as_bytes());
         }
         out
@@ -331,8 +331,8 @@ impl Client {
             Frame::Presence { user, state } => {
                 let user = user_of(user.as_str());
                 let is_online = matches!(state, Presence::Online);
-                if self.checks.front() == Some(&user) {
-                    self.checks.pop_front();
+                // Answers about different users come in any order.
+                if self.checks.remove(&user) {
                     if let Some(Some(told)) = self.follows.get(&user) {
                         assert_eq!(*told, is_online, "a follower was told wrong of {user}");
                     }

@@ -469,6 +469,140 @@ fn what_is_acknowledged_while_it_is_being_stored_is_burned_once_it_is() {
 }
 
 #[test]
+fn a_depth_is_asked_for_when_nothing_is_on_its_way_to_the_inbox() {
+    let (mut trace, reader, _) = Trace::with_unacked();
+    // The older session's message returns to the inbox.
+    let newer = trace.shard.accepted();
+    trace.received(newer, &framed_login("anna"));
+    assert!(trace.is_closed_for(reader, CloseReason::Replaced));
+    trace
+        .store
+        .retain(|request| !matches!(request, Request::Seen { .. }));
+    let token = trace.take_append();
+    trace.shard.stored(Reply::Appended { token, sequence: 7 });
+    trace.effects();
+    let Some(Request::Account { token, .. }) = trace.store.pop() else {
+        panic!("the depth, now that the message counts");
+    };
+    trace.shard.stored(Reply::Account {
+        token,
+        messages: 1,
+        bytes: 0,
+        last_seen_ms: 0,
+    });
+    trace.effects();
+    // She takes it, and comes back while it is being burned.
+    let Some(Request::Page { token, .. }) = trace.store.pop() else {
+        panic!("a page");
+    };
+    trace.shard.stored(Reply::Page {
+        token,
+        messages: vec![stored_message(7, b"again")],
+        next: 8,
+        end: true,
+        lost: 0,
+    });
+    trace.take_sent(newer);
+    trace.received(newer, &framed_ack(1));
+    let (token, head) = trace.take_burn();
+    assert_eq!(head, 8);
+    let newest = trace.shard.accepted();
+    trace.received(newest, &framed_login("anna"));
+    let asks_depth = |request: &Request| matches!(request, Request::Account { .. });
+    assert!(
+        !trace.store.iter().any(asks_depth),
+        "it would count too many"
+    );
+    trace.shard.stored(Reply::Burned { token });
+    trace.effects();
+    assert!(trace.store.iter().any(asks_depth));
+}
+
+fn stored_message(sequence: u64, payload: &[u8]) -> iris_storage::StoredMessage {
+    let mut bytes = Vec::new();
+    let stored = record::NewRecord {
+        id_sender: 1,
+        id_number: sequence,
+        sent_at_ms: 1,
+        expires_at_ms: 0,
+        sender: "bert",
+        payload,
+    };
+    record::encode(&mut bytes, &stored);
+    record::seal(&mut bytes, 1, 1).expect("a sound record");
+    iris_storage::StoredMessage {
+        sequence,
+        record: bytes.as_slice().into(),
+    }
+}
+
+#[test]
+fn a_reader_that_never_acknowledges_costs_the_store_nothing() {
+    let mut trace = Trace::new(Limits::default());
+    let reader = trace.framed("anna");
+    let sender = trace.framed("bert");
+    trace.received(sender, &framed_send(1, "anna"));
+    trace.take_sent(reader);
+    trace.wait(2_500);
+    // It is stored, and she is up to date.
+    trace.store_replies();
+    trace.wait(60_000);
+    assert!(trace.store.is_empty(), "{:?}", trace.store);
+}
+
+#[test]
+fn what_is_acknowledged_far_behind_is_burned_as_far_as_it_is_known() {
+    const MESSAGES: u64 = 10_000;
+    let limits = Limits {
+        unacked_deliveries_max: 100,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let reader = trace.shard.accepted();
+    trace.received(reader, &framed_login("anna"));
+    let mut next = 1;
+    while let Some(request) = trace.store.pop() {
+        match request {
+            Request::Account { token, .. } => trace.shard.stored(Reply::Account {
+                token,
+                messages: MESSAGES,
+                bytes: 0,
+                last_seen_ms: 0,
+            }),
+            Request::Page {
+                token,
+                messages_max,
+                ..
+            } => {
+                let last = MESSAGES.min(next + messages_max as u64 - 1);
+                let page = (next..=last).map(|sequence| stored_message(sequence, b"hello"));
+                trace.shard.stored(Reply::Page {
+                    token,
+                    messages: page.collect(),
+                    next: last + 1,
+                    end: last == MESSAGES,
+                    lost: 0,
+                });
+                next = last + 1;
+            }
+            other => panic!("{other:?}"),
+        }
+        trace.take_sent(reader);
+        trace.shard.measure();
+        let held = trace.shard.metrics.outbox_bytes;
+        assert!(held <= 64 << 10, "{held} bytes are held");
+    }
+    assert_eq!(next, MESSAGES + 1, "the drain waits for an acknowledgement");
+    trace.received(reader, &framed_ack(MESSAGES / 2));
+    let (token, head) = trace.take_burn();
+    assert!((4_950..=5_001).contains(&head), "{head}");
+    trace.shard.stored(Reply::Burned { token });
+    trace.received(reader, &framed_ack(MESSAGES));
+    assert_eq!(trace.take_burn().1, MESSAGES + 1);
+    assert_eq!(trace.shard.metrics.delivered, MESSAGES);
+}
+
+#[test]
 fn what_is_acknowledged_while_a_connection_closes_does_not_return() {
     let (mut trace, reader, _) = Trace::with_unacked();
     trace.shard.drain();
@@ -538,17 +672,6 @@ fn a_drain_reads_no_further_than_its_session_has_room() {
     let mut trace = Trace::new(limits.clone());
     let reader = trace.shard.accepted();
     trace.received(reader, &classic_login("anna"));
-    let mut bytes = Vec::new();
-    let stored = record::NewRecord {
-        id_sender: 1,
-        id_number: 1,
-        sent_at_ms: 1,
-        expires_at_ms: 0,
-        sender: "bert",
-        payload: &[b'.'; 1_000],
-    };
-    record::encode(&mut bytes, &stored);
-    record::seal(&mut bytes, 1, 1).expect("a sound record");
     let mut sequence = 0;
     while let Some(request) = trace.store.pop() {
         let Request::Page { token, .. } = request else {
@@ -556,10 +679,7 @@ fn a_drain_reads_no_further_than_its_session_has_room() {
         };
         sequence += 1;
         assert!(sequence < 100, "it takes none of what it gets");
-        let message = iris_storage::StoredMessage {
-            sequence,
-            record: bytes.as_slice().into(),
-        };
+        let message = stored_message(sequence, &[b'.'; 1_000]);
         trace.shard.stored(Reply::Page {
             token,
             messages: vec![message],
