@@ -332,10 +332,10 @@ impl Client {
                 let user = user_of(user.as_str());
                 let is_online = matches!(state, Presence::Online);
                 // Answers about different users come in any order.
-                if self.checks.remove(&user) {
-                    if let Some(Some(told)) = self.follows.get(&user) {
-                        assert_eq!(*told, is_online, "a follower was told wrong of {user}");
-                    }
+                if self.checks.remove(&user)
+                    && let Some(Some(told)) = self.follows.get(&user)
+                {
+                    assert_eq!(*told, is_online, "a follower was told wrong of {user}");
                 }
                 if let Some(told) = self.follows.get_mut(&user) {
                     *told = Some(is_online);
