@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use iris_storage::{Store, StoreError, StoreOptions};
+use iris_storage::{Store, StoreError, StoreOptions, StoreState};
 use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -40,9 +40,21 @@ const DESCRIPTORS_OF_CORE: u64 = 10;
 /// `iris-tune` advises on.
 const DESCRIPTORS_OF_STORE: u64 = 32;
 
-/// What `/readyz` says when the inbox store has stopped; users who are online go on.
-const STORE_STOPPED: &str =
-    "a write failed, so messages to users who are away are refused: mend the disk, then restart";
+/// What `/readyz` says when the inbox store does not take messages; users who are online go on.
+fn unready(state: StoreState) -> Option<&'static str> {
+    match state {
+        StoreState::Open => None,
+        StoreState::Refusing => Some(
+            "the disk is nearly full, so messages to users who are away are refused: make room on it",
+        ),
+        StoreState::Stopped => Some(
+            "a write failed, so messages to users who are away are refused until the disk takes writes again: see to it",
+        ),
+        StoreState::Reopening => Some(
+            "the inbox store is being opened again after a failed write: see to the disk if that lasts",
+        ),
+    }
+}
 
 /// Why a gateway could not run.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +128,10 @@ pub fn serve(
     let cores = cpus.len();
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     // The executor panics where it finds none left, which explains nothing.
-    let options = StoreOptions::new(&config.data).for_cores(cores);
+    let options = StoreOptions {
+        free_bytes_min: config.free_bytes_min,
+        ..StoreOptions::new(&config.data).for_cores(cores)
+    };
     let needed = options.databases as u64 * DESCRIPTORS_OF_STORE
         + cores as u64 * (DESCRIPTORS_OF_CORE + config.listen.len() as u64);
     if descriptors < needed {
@@ -143,8 +158,8 @@ pub fn serve(
     published.add_check("store", {
         let store = Arc::downgrade(&store);
         move || {
-            let stopped = store.upgrade().is_some_and(|store| store.is_stopped());
-            stopped.then(|| STORE_STOPPED.to_owned())
+            let reason = unready(store.upgrade()?.state())?;
+            Some(reason.to_owned())
         }
     });
     let shared = Arc::new(Shared::new(cores, config.max_connections as usize)?);

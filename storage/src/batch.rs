@@ -114,9 +114,16 @@ impl Batch {
                 Err(error) => self.replies.push((client, Reply::Failed { token, error })),
             },
             Write::Seen { user, name, at_ms } => self.seen(ledger, user, &name, at_ms),
-            Write::Close => {}
+            // The committer's own affairs.
+            Write::Resume(_) | Write::GiveUp | Write::Close => {}
         }
         Ok(Step::Taken)
+    }
+
+    /// Answers a request without doing it.
+    pub(crate) fn refuse(&mut self, client: usize, token: u64, error: FailureKind) {
+        self.tally.requests += 1;
+        self.replies.push((client, Reply::Failed { token, error }));
     }
 
     /// Writes the batch, and syncs it if it must be. Only then may the replies go out.
@@ -315,6 +322,7 @@ mod tests {
 
     use super::*;
     use crate::folder::Folder;
+    use crate::ledger::LedgerSource;
     use crate::options::StoreOptions;
     use crate::reclaim::Reclaim;
 
@@ -328,7 +336,11 @@ mod tests {
             crate::database::open_all(&folder, &options, &[Arc::new(Reclaim::default())])
                 .expect("opened");
         let tables = tables.pop().expect("one");
-        let mut ledger = Ledger::new(tables, sequences, 10).expect("a sequence");
+        let ledgers = LedgerSource {
+            sequences,
+            tails_max: 10,
+        };
+        let mut ledger = ledgers.open(&tables).expect("a sequence");
         let user = UserHash(1);
         let mut record = Vec::new();
         let new = record::NewRecord {

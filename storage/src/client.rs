@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tracing::error;
 
+use crate::ledger::Ledger;
 use crate::request::{FailureKind, Reply, Request};
 use crate::user::{UserHash, database_of};
 
@@ -41,6 +42,10 @@ pub(crate) enum Write {
         name: Box<str>,
         at_ms: u64,
     },
+    /// The database was opened again: go on with this.
+    Resume(Box<Ledger>),
+    /// The database has failed in the background: stop.
+    GiveUp,
     /// The last thing in the queue: finish what came before, then end.
     Close,
 }
@@ -50,7 +55,7 @@ impl Write {
     pub(crate) fn token(&self) -> Option<u64> {
         match self {
             Write::Append { token, .. } | Write::Burn { token, .. } => Some(*token),
-            Write::Seen { .. } | Write::Close => None,
+            Write::Seen { .. } | Write::Resume(_) | Write::GiveUp | Write::Close => None,
         }
     }
 }

@@ -1,34 +1,51 @@
-//! The one thread that writes.
+//! The one thread that writes to a database.
 //!
 //! Group commit: it takes what is queued (up to `commit_requests_max` and about `commit_bytes_max`), makes one
 //! batch of it, syncs once, and only then replies. What arrives during the sync is the next batch; when idle it
 //! waits for nothing. Invariants: nothing is acknowledged before its sync returned; after a failed write nothing
-//! is written or acknowledged until the store is opened again, because what became of the failed batch is known
+//! is written or acknowledged until the database was opened again, because what became of the failed batch is known
 //! only then; whatever was taken from the queue is answered, also if this thread panics.
+//!
+//! After a failure, or a panic, it gives up its ledger, and with it its handle on the database, tells the watch, and
+//! answers everything as unwritable, at once, until it is handed another ledger.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use tracing::error;
 
-use crate::batch::{Batch, Step, Tally};
+use crate::batch::{Batch, Step, Tally, Uncommitted};
 use crate::client::{Envelope, Outlets, Write};
+use crate::database::Tables;
+use crate::disk::{Condition, Notice};
 use crate::ledger::Ledger;
 use crate::metrics::{CommitterCounts, Counts, lock};
 use crate::options::StoreOptions;
 use crate::request::{FailureKind, Reply};
 
+/// Between two looks at a database that is behind with its tables.
+const BEHIND_PAUSE: Duration = Duration::from_millis(5);
+
+/// What ties a committer to the rest of the store.
+pub(crate) struct Links {
+    pub(crate) requests: Receiver<Envelope<Write>>,
+    pub(crate) outlets: Outlets,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) condition: Arc<Condition>,
+    pub(crate) notices: Sender<Notice>,
+}
+
 /// The committer's state.
 pub(crate) struct Committer {
     /// Of its database.
     number: usize,
-    ledger: Ledger,
-    requests: Receiver<Envelope<Write>>,
-    outlets: Outlets,
-    counts: Arc<Counts>,
+    /// None while its database cannot be written.
+    ledger: Option<Ledger>,
+    links: Links,
     window: Duration,
     requests_max: usize,
     bytes_max: u64,
@@ -38,24 +55,19 @@ pub(crate) struct Committer {
     in_hand: Vec<(usize, u64)>,
     batches: u64,
     closing: bool,
-    stopped: bool,
 }
 
 impl Committer {
     pub(crate) fn new(
         number: usize,
         ledger: Ledger,
-        requests: Receiver<Envelope<Write>>,
-        outlets: Outlets,
-        counts: Arc<Counts>,
+        links: Links,
         options: &StoreOptions,
     ) -> Committer {
         Committer {
             number,
-            ledger,
-            requests,
-            outlets,
-            counts,
+            ledger: Some(ledger),
+            links,
             window: options.commit_window,
             requests_max: options.commit_requests_max.max(1),
             bytes_max: options.commit_bytes_max as u64,
@@ -63,37 +75,37 @@ impl Committer {
             in_hand: Vec::new(),
             batches: 0,
             closing: false,
-            stopped: false,
         }
     }
 
-    /// Runs until the store is closed. False if writes had failed.
+    /// Runs until the store is closed. False if its database could not be written then.
     pub(crate) fn run(mut self) -> bool {
         while self.fill() {
-            if self.stopped {
+            let Some(mut ledger) = self.ledger.take() else {
                 self.refuse_pending();
-            } else if catch_unwind(AssertUnwindSafe(|| self.write_batch())).is_err() {
-                // A fault of ours or of the database's. What it left in memory is not believed: stop writing.
-                error!(
-                    "the committer panicked; the store takes no more writes until it is opened again"
-                );
-                self.stop();
-                let in_hand = std::mem::take(&mut self.in_hand);
-                let unanswered = in_hand.into_iter();
-                self.deliver(
-                    unanswered
-                        .map(|(client, token)| (client, unwritable(token)))
-                        .collect(),
-                );
+                continue;
+            };
+            match catch_unwind(AssertUnwindSafe(|| self.write_batch(&mut ledger))) {
+                Ok(true) => self.ledger = Some(ledger),
+                Ok(false) => self.stop(ledger),
+                Err(_) => {
+                    // A fault of ours or of the database's. What it left in memory is not believed.
+                    error!(database = self.number, "the committer panicked");
+                    self.stop(ledger);
+                    let in_hand = std::mem::take(&mut self.in_hand);
+                    let unanswered = in_hand.into_iter();
+                    let replies = unanswered.map(|(client, token)| (client, unwritable(token)));
+                    self.deliver_failed(replies.collect());
+                }
             }
         }
-        !self.stopped
+        self.ledger.is_some()
     }
 
     /// Takes what is queued; waits only if there is nothing. False when the store closes and all is done.
     fn fill(&mut self) -> bool {
         if self.pending.is_empty() && !self.closing {
-            match self.requests.recv() {
+            match self.links.requests.recv() {
                 Ok(envelope) => self.take(envelope),
                 Err(_) => return false,
             }
@@ -101,8 +113,8 @@ impl Committer {
         let deadline = (!self.window.is_zero()).then(|| Instant::now() + self.window);
         while self.pending.len() < self.requests_max {
             let next = match deadline {
-                Some(deadline) if !self.closing => self.requests.recv_deadline(deadline).ok(),
-                _ => self.requests.try_recv().ok(),
+                Some(deadline) if !self.closing => self.links.requests.recv_deadline(deadline).ok(),
+                _ => self.links.requests.try_recv().ok(),
             };
             match next {
                 Some(envelope) => self.take(envelope),
@@ -115,13 +127,24 @@ impl Committer {
     fn take(&mut self, envelope: Envelope<Write>) {
         match envelope.request {
             Write::Close => self.closing = true,
+            Write::Resume(ledger) => {
+                self.ledger = Some(*ledger);
+                lock(self.own_counts()).stopped = false;
+            }
+            Write::GiveUp => {
+                if let Some(ledger) = self.ledger.take() {
+                    self.stop(ledger);
+                }
+            }
             _ => self.pending.push_back(envelope),
         }
     }
 
-    fn write_batch(&mut self) {
+    /// False: the database takes no more writes.
+    fn write_batch(&mut self, ledger: &mut Ledger) -> bool {
         self.batches += 1;
-        let mut batch = Batch::new(&self.ledger, self.batches, self.pending.len());
+        let refuses_appends = self.links.condition.is_refusing();
+        let mut batch = Batch::new(ledger, self.batches, self.pending.len());
         self.in_hand.clear();
         while batch.tally.appended_bytes < self.bytes_max
             && let Some(envelope) = self.pending.pop_front()
@@ -130,7 +153,13 @@ impl Committer {
             let client = envelope.client;
             // Before it is tried, so that a panic leaves nobody waiting.
             self.in_hand.extend(token.map(|token| (client, token)));
-            match batch.apply(&mut self.ledger, envelope) {
+            if let Write::Append { token, .. } = envelope.request
+                && refuses_appends
+            {
+                batch.refuse(client, token, FailureKind::DiskFull);
+                continue;
+            }
+            match batch.apply(ledger, envelope) {
                 Ok(Step::Taken) => {}
                 Ok(Step::NotYet(envelope)) => {
                     self.in_hand.pop();
@@ -138,49 +167,59 @@ impl Committer {
                     break;
                 }
                 Err(source) => {
-                    error!(%source, "no sequence can be reserved; the store takes no more writes until it is opened again");
-                    self.stop();
+                    error!(%source, "no sequence can be reserved: nothing is written until the disk takes writes again");
                     self.in_hand.clear();
-                    self.deliver(failed(batch.abandon()));
-                    return;
+                    self.deliver_failed(batch.abandon());
+                    return false;
                 }
             }
         }
-        self.commit(batch);
+        self.commit(batch, ledger)
     }
 
-    fn commit(&mut self, batch: Batch) {
+    fn commit(&mut self, batch: Batch, ledger: &mut Ledger) -> bool {
         let tally = batch.tally;
         let began = Instant::now();
         lock(self.own_counts()).commit_since = Some(began);
-        let committed = batch.commit(&mut self.ledger);
+        let committed = match wait_until_not_behind(&ledger.tables) {
+            Ok(()) => batch.commit(ledger),
+            Err(error) => Err(Uncommitted {
+                error,
+                replies: batch.abandon(),
+            }),
+        };
         // From here on the replies themselves say what became of each.
         self.in_hand.clear();
         match committed {
             Ok(replies) => {
-                self.count(&tally, began, &replies);
+                self.count(ledger, &tally, began, &replies);
                 self.deliver(replies);
-                self.ledger.tails.trim();
+                ledger.tails.trim();
+                true
             }
             Err(uncommitted) => {
-                error!(source = %uncommitted.error, requests = tally.requests,
-                    "a batch was not written; the store takes no more writes until it is opened again");
-                self.stop();
-                self.deliver(failed(uncommitted.replies));
+                error!(source = %uncommitted.error, database = self.number, requests = tally.requests,
+                    "a batch was not written: nothing is, until the disk takes writes again");
+                self.deliver_failed(uncommitted.replies);
+                false
             }
         }
     }
 
     fn own_counts(&self) -> &Mutex<CommitterCounts> {
-        &self.counts.committers[self.number]
+        &self.links.counts.committers[self.number]
     }
 
-    fn stop(&mut self) {
-        self.stopped = true;
-        self.ledger.tails.forget_all();
+    /// Gives the ledger up, and tells the watch when the handle on the database is gone.
+    fn stop(&mut self, ledger: Ledger) {
+        drop(ledger);
         let mut counts = lock(self.own_counts());
         counts.stopped = true;
         counts.commit_since = None;
+        drop(counts);
+        // The watch ends before the committers: then nobody heals, and nothing is left to heal.
+        let _ended = self.links.notices.send(Notice::Failed(self.number));
+        self.refuse_pending();
     }
 
     fn refuse_pending(&mut self) {
@@ -193,10 +232,10 @@ impl Committer {
             }
         }
         lock(self.own_counts()).seen_lost += seen_lost;
-        self.deliver(replies);
+        self.deliver_failed(replies);
     }
 
-    fn count(&self, tally: &Tally, began: Instant, replies: &[(usize, Reply)]) {
+    fn count(&self, ledger: &Ledger, tally: &Tally, began: Instant, replies: &[(usize, Reply)]) {
         let mut counts = lock(self.own_counts());
         counts.commit_since = None;
         counts.commits += 1;
@@ -209,15 +248,19 @@ impl Committer {
         counts.burned += tally.burned;
         counts.seen += tally.seen;
         counts.seen_lost += tally.seen_lost;
-        counts.tail_misses = self.ledger.tail_misses;
+        counts.tail_misses = ledger.tail_misses;
         count_failures(&mut counts.failed, replies);
+    }
+
+    /// Of a batch that came to nothing, or of no batch: whatever was to be said, it is a failure.
+    fn deliver_failed(&self, replies: Vec<(usize, Reply)>) {
+        let replies = failed(replies);
+        count_failures(&mut lock(self.own_counts()).failed, &replies);
+        self.deliver(replies);
     }
 
     /// One piece, and one wake, for each client.
     fn deliver(&self, replies: Vec<(usize, Reply)>) {
-        if self.stopped {
-            count_failures(&mut lock(self.own_counts()).failed, &replies);
-        }
         let mut by_client: Vec<Vec<Reply>> = Vec::new();
         for (client, reply) in replies {
             if by_client.len() <= client {
@@ -228,9 +271,18 @@ impl Committer {
             }
         }
         for (client, of_client) in by_client.into_iter().enumerate() {
-            self.outlets.deliver(client, of_client);
+            self.links.outlets.deliver(client, of_client);
         }
     }
+}
+
+/// Waits as the database itself would, but not for ever: its workers may have failed.
+fn wait_until_not_behind(tables: &Tables) -> fjall::Result<()> {
+    while tables.is_behind() {
+        tables.check()?;
+        thread::sleep(BEHIND_PAUSE);
+    }
+    Ok(())
 }
 
 fn unwritable(token: u64) -> Reply {

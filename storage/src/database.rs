@@ -14,7 +14,9 @@ use std::thread;
 use fjall::compaction::Leveled;
 use fjall::compaction::filter::Factory;
 use fjall::config::{CompressionPolicy, FilterPolicy};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode,
+};
 
 use crate::error::StoreError;
 use crate::folder::{Folder, UNFINISHED_SUFFIX};
@@ -37,6 +39,28 @@ pub(crate) struct Tables {
     pub(crate) database: Database,
     pub(crate) messages: Keyspace,
     pub(crate) users: Keyspace,
+}
+
+/// Sealed memtables from which on a batch waits. fjall itself lets a write wait from 4 on, after it was synced and
+/// until there are fewer, which is for ever if its workers have failed. A batch seals at most one more, since it is
+/// smaller than a memtable.
+const SEALED_MAX: usize = 3;
+/// Runs of tables in level 0 from which on a batch waits; fjall's own threshold is 30, and the same is true of it.
+const L0_RUNS_MAX: usize = 24;
+
+impl Tables {
+    /// Whether the database's workers are so far behind that nothing should be written now.
+    pub(crate) fn is_behind(&self) -> bool {
+        [&self.messages, &self.users].into_iter().any(|keyspace| {
+            keyspace.sealed_memtable_count() >= SEALED_MAX
+                || keyspace.tree.l0_run_count() >= L0_RUNS_MAX
+        })
+    }
+
+    /// Whether the database still takes writes: none after a failed one, or once a worker of it has failed.
+    pub(crate) fn check(&self) -> fjall::Result<()> {
+        self.database.persist(PersistMode::Buffer)
+    }
 }
 
 /// Opens the databases of the folder, side by side, or creates them if the folder is new, with their sequence
@@ -135,7 +159,7 @@ fn create(
 }
 
 /// Opens a database, or begins one under this name.
-fn open(
+pub(crate) fn open(
     path: &Path,
     options: &StoreOptions,
     reclaim: Arc<dyn Factory>,

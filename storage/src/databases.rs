@@ -52,6 +52,26 @@ impl Databases {
         tables.unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Fills an empty place.
+    pub(crate) fn put(&self, number: usize, tables: Tables) {
+        if let Some(place) = self.0.get(number) {
+            place.reclaim.begin(tables.users.clone());
+            let empty = place.tables.write();
+            *empty.unwrap_or_else(PoisonError::into_inner) = Some(tables);
+        }
+    }
+
+    /// Whether all are in their places.
+    pub(crate) fn are_open(&self) -> bool {
+        let is_open = |number| self.lend(number, |_| ()).is_some();
+        (0..self.0.len()).all(is_open)
+    }
+
+    /// What decides in a database about the messages that its merges meet.
+    pub(crate) fn reclaim(&self, number: usize) -> Option<Arc<Reclaim>> {
+        self.0.get(number).map(|place| Arc::clone(&place.reclaim))
+    }
+
     /// Closes them all: with the last handle on a database goes the database, after a last sync of its journal.
     pub(crate) fn close(&self) {
         for number in 0..self.0.len() {

@@ -1,7 +1,8 @@
 //! What the committer knows across batches: where each inbox begins and ends, and the sequences.
 //!
 //! Owner: the committer. Invariant: what it remembers of a user is what the database holds, and on top of that
-//! what the batch in the making will write; after a failed batch it remembers nothing.
+//! what the batch in the making will write; after a failed batch
+//! it is thrown away, and a new one begins with the database when that is opened again.
 
 use std::io;
 
@@ -26,23 +27,31 @@ pub(crate) struct Ledger {
     pub(crate) tail_misses: u64,
 }
 
-impl Ledger {
+/// What the ledgers of all databases have in common, and how one is begun.
+#[derive(Clone)]
+pub(crate) struct LedgerSource {
+    pub(crate) sequences: Sequences,
+    /// Users that one ledger remembers.
+    pub(crate) tails_max: usize,
+}
+
+impl LedgerSource {
+    /// A ledger that remembers nothing, for a database that was just opened.
+    ///
     /// # Errors
     /// If no sequence is to be had.
-    pub(crate) fn new(
-        tables: Tables,
-        sequences: Sequences,
-        tails_max: usize,
-    ) -> io::Result<Ledger> {
+    pub(crate) fn open(&self, tables: &Tables) -> io::Result<Ledger> {
         Ok(Ledger {
-            tables,
-            tails: Tails::new(tails_max),
-            life: sequences.next()?,
-            sequences,
+            tables: tables.clone(),
+            tails: Tails::new(self.tails_max),
+            life: self.sequences.next()?,
+            sequences: self.sequences.clone(),
             tail_misses: 0,
         })
     }
+}
 
+impl Ledger {
     /// Whether the user has an account; if so, it is in memory from now on.
     pub(crate) fn find(
         &mut self,

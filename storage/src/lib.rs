@@ -22,6 +22,7 @@ mod clock;
 mod committer;
 mod database;
 mod databases;
+mod disk;
 mod error;
 mod folder;
 mod inbox;
@@ -40,6 +41,7 @@ mod tails;
 mod user;
 
 pub use client::{StoreClient, Wake};
+pub use disk::StoreState;
 pub use error::StoreError;
 pub use metrics::StoreMetrics;
 pub use options::StoreOptions;

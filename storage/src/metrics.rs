@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::disk::StoreState;
 use crate::request::FailureKind;
 
 /// Totals of a store since it was opened.
@@ -59,8 +60,12 @@ pub struct StoreMetrics {
     /// How long the oldest batch that is being written now has been at it; zero if none is. The database can sleep in
     /// a write for as long as the disk is behind: watch this.
     pub commit_running: Duration,
-    /// Writes have failed; the store takes none until it is opened again.
-    pub stopped: bool,
+    /// How the store is just now.
+    pub state: StoreState,
+    /// How often a database that had failed was taken up again.
+    pub healed: u64,
+    /// Bytes free on the disk of the data folder, as last seen; 0 before the first look.
+    pub free_bytes: u64,
 }
 
 impl Default for StoreMetrics {
@@ -89,7 +94,9 @@ impl Default for StoreMetrics {
             queued_writes: 0,
             queued_reads: 0,
             commit_running: Duration::ZERO,
-            stopped: false,
+            state: StoreState::Open,
+            healed: 0,
+            free_bytes: 0,
         }
     }
 }
@@ -145,7 +152,6 @@ impl CommitterCounts {
         }
         let running = self.commit_since.map(|since| since.elapsed());
         total.commit_running = total.commit_running.max(running.unwrap_or_default());
-        total.stopped |= self.stopped;
     }
 }
 
@@ -182,7 +188,7 @@ impl Counts {
             .any(|committer| lock(committer).stopped)
     }
 
-    /// Adds up everything but what the queues and the reclaiming know.
+    /// Adds up everything but what the queues, the reclaiming and the watch know.
     pub(crate) fn total(&self) -> StoreMetrics {
         let mut total = StoreMetrics::default();
         for committer in &self.committers {

@@ -11,6 +11,9 @@ pub(crate) const DATABASES_MAX: usize = 256;
 /// Cores whose messages one committer and one journal can take: well above what four cores receive.
 const CORES_PER_DATABASE: usize = 4;
 
+/// The ballast's part of `free_bytes_min`.
+const BALLAST_PART: u64 = 8;
+
 /// Settings of a store. [`StoreOptions::new`] gives the defaults.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -41,6 +44,10 @@ pub struct StoreOptions {
     pub memtable_bytes: u64,
     /// Journal files of a database on disk, at least 64 MiB: bounds the time a recovery takes.
     pub journal_bytes_max: u64,
+    /// What must be free on the disk for a message to be taken, in bytes; 0: no matter. It must hold what the
+    /// databases write by themselves (memtables as tables, merges), and what is written between two looks at the
+    /// disk. An eighth of it is held by a ballast file, which is given up when the disk is full all the same.
+    pub free_bytes_min: u64,
     /// Threads of each database for writing tables and merging them, at least 2.
     pub worker_threads: usize,
 }
@@ -61,8 +68,13 @@ impl StoreOptions {
             cache_bytes: 32 * 1024 * 1024,
             memtable_bytes: 32 * 1024 * 1024,
             journal_bytes_max: 256 * 1024 * 1024,
+            free_bytes_min: 512 * 1024 * 1024,
             worker_threads: 2,
         }
+    }
+
+    pub(crate) fn ballast_bytes(&self) -> u64 {
+        self.free_bytes_min / BALLAST_PART
     }
 
     /// What suits a gateway of so many cores: a database for each four cores begun, and readers to match.

@@ -128,7 +128,7 @@ pub enum Reply {
         /// Unix milliseconds, 0: never.
         last_seen_ms: u64,
     },
-    /// Not done. An append or a burn may still be found done after a restart, if its sync failed; it was not
+    /// Not done. An append or a burn may still be found done later, if its sync failed; it was not
     /// acknowledged, so a sender that repeats it is right to.
     Failed {
         /// Of the request.
@@ -156,15 +156,17 @@ impl Reply {
 pub enum FailureKind {
     /// The store's queue is full: too much at once, later it may pass.
     Overloaded,
+    /// Less is free on the disk than must be: once there is room again it may pass.
+    DiskFull,
     /// Another user's name has the same key; this name cannot have an inbox here.
     NameCollision,
     /// A name that is empty or longer than 255 bytes, or a record that is not one.
     BadRequest,
     /// The user's own record, or every one of its last messages, fails its checks.
     Damaged,
-    /// The disk did not give what was asked of it.
+    /// The disk did not give what was asked of it, or the database is being opened again.
     Unreadable,
-    /// The disk did not take it. The store takes no more writes until it is opened again; reads go on.
+    /// The disk did not take it. The store takes no more writes until it has healed; reads go on.
     Unwritable,
     /// The store was closed.
     Closed,
@@ -172,8 +174,9 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All of them, in the order of their counters.
-    pub const ALL: [FailureKind; 7] = [
+    pub const ALL: [FailureKind; 8] = [
         FailureKind::Overloaded,
+        FailureKind::DiskFull,
         FailureKind::NameCollision,
         FailureKind::BadRequest,
         FailureKind::Damaged,
@@ -186,6 +189,7 @@ impl FailureKind {
     pub fn label(self) -> &'static str {
         match self {
             FailureKind::Overloaded => "overloaded",
+            FailureKind::DiskFull => "disk-full",
             FailureKind::NameCollision => "name-collision",
             FailureKind::BadRequest => "bad-request",
             FailureKind::Damaged => "damaged",

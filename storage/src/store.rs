@@ -1,7 +1,7 @@
 //! A store as a whole: opened, handed out to the cores, closed.
 //!
 //! Owner: the thread that starts the gateway. Threads it owns: a committer for each database and
-//! `reader_threads` readers for all; the databases below have workers of their own. Invariant: once `close` or drop returns, the folder is synced and
+//! `reader_threads` readers for all, and the watch over the disk; the databases below have workers of their own. Invariant: once `close` or drop returns, the folder is synced and
 //! unlocked and no thread of the store runs.
 
 use std::sync::Arc;
@@ -11,12 +11,15 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::client::{Envelope, Outlets, Read, StoreClient, Wake, Write};
-use crate::committer::Committer;
+use crate::committer::{Committer, Links};
 use crate::database;
 use crate::databases::Databases;
+use crate::disk::{
+    Ballast, Condition, Notice, Order, Patient, Space, StoreState, Watch, free_bytes,
+};
 use crate::error::StoreError;
 use crate::folder::Folder;
-use crate::ledger::Ledger;
+use crate::ledger::LedgerSource;
 use crate::metrics::{Counts, StoreMetrics};
 use crate::options::StoreOptions;
 use crate::reader::Reader;
@@ -32,11 +35,13 @@ pub struct Store {
     reads: Sender<Envelope<Read>>,
     databases: Arc<Databases>,
     counts: Arc<Counts>,
+    condition: Arc<Condition>,
+    notices: Sender<Notice>,
+    watch: Option<JoinHandle<()>>,
     committers: Vec<JoinHandle<bool>>,
     readers: Vec<JoinHandle<()>>,
-    recovery: Recovery,
     /// Last: the lock is given up when everything else is gone.
-    _folder: Folder,
+    _folder: Arc<Folder>,
 }
 
 impl Store {
@@ -46,18 +51,29 @@ impl Store {
     /// One line that says what to do: locked by another process, not a folder, not ours, unwritable, of a newer
     /// version, damaged.
     pub fn open(options: StoreOptions) -> Result<Store, StoreError> {
-        let folder = Folder::open(&options.path, options.databases)?;
+        let folder = Arc::new(Folder::open(&options.path, options.databases)?);
         // What the folder was made with, whatever is asked for now.
         let options = StoreOptions {
             databases: folder.databases(),
             ..options
         };
+        let mut ballast = Ballast::new(&options.path, options.ballast_bytes());
+        let mut space = Space::new(options.free_bytes_min, options.ballast_bytes());
+        if let Ok(free_bytes) = free_bytes(&options.path)
+            && space.look(free_bytes, ballast.is_held()) == Order::Release
+        {
+            // What must be written to open the store has to fit.
+            ballast.release();
+        }
         let reclaims: Vec<Arc<Reclaim>> = (0..options.databases).map(|_| Arc::default()).collect();
         let (opened, sequences, recovery) = database::open_all(&folder, &options, &reclaims)?;
+        let source = LedgerSource {
+            sequences,
+            tails_max: options.tails_max.div_ceil(options.databases),
+        };
         let mut ledgers = Vec::new();
         for tables in &opened {
-            let tails_max = options.tails_max.div_ceil(options.databases);
-            let ledger = Ledger::new(tables.clone(), sequences.clone(), tails_max);
+            let ledger = source.open(tables);
             ledgers.push(ledger.map_err(|source| StoreError::Unwritable {
                 path: folder.sequence_path(),
                 action: "writing",
@@ -68,6 +84,7 @@ impl Store {
             .map(|_| crossbeam_channel::bounded(options.queue_requests_max.max(1)))
             .unzip();
         let (reads, read_requests) = crossbeam_channel::bounded(options.queue_reads_max.max(1));
+        let (notices, notices_received) = crossbeam_channel::unbounded();
         let reader_threads = options.reader_threads.max(1);
         let mut store = Store {
             seed: folder.seed(),
@@ -76,10 +93,12 @@ impl Store {
             reads,
             databases: Arc::new(Databases::new(opened.into_iter().zip(reclaims).collect())),
             counts: Arc::new(Counts::new(options.databases, reader_threads)),
+            condition: Arc::new(Condition::new(recovery)),
+            notices,
+            watch: None,
             committers: Vec::new(),
             readers: Vec::new(),
-            recovery,
-            _folder: folder,
+            _folder: Arc::clone(&folder),
         };
         // From here on a failure drops the store, which ends what was started.
         for number in 0..reader_threads {
@@ -95,20 +114,33 @@ impl Store {
                 .push(spawn(format!("iris-read-{number}"), move || reader.run())?);
         }
         for (number, (ledger, requests)) in ledgers.into_iter().zip(write_requests).enumerate() {
-            let committer = Committer::new(
-                number,
-                ledger,
+            let links = Links {
                 requests,
-                store.outlets.clone(),
-                Arc::clone(&store.counts),
-                &options,
-            );
+                outlets: store.outlets.clone(),
+                counts: Arc::clone(&store.counts),
+                condition: Arc::clone(&store.condition),
+                notices: store.notices.clone(),
+            };
+            let committer = Committer::new(number, ledger, links, &options);
             store
                 .committers
                 .push(spawn(format!("iris-commit-{number}"), move || {
                     committer.run()
                 })?);
         }
+        let watch = Watch {
+            notices: notices_received,
+            folder,
+            databases: Arc::clone(&store.databases),
+            writes: Arc::clone(&store.writes),
+            ledgers: source,
+            condition: Arc::clone(&store.condition),
+            space,
+            ballast,
+            patients: (0..options.databases).map(|_| Patient::default()).collect(),
+            options,
+        };
+        store.watch = Some(spawn("iris-watch".to_string(), move || watch.run())?);
         Ok(store)
     }
 
@@ -117,9 +149,9 @@ impl Store {
         self.seed
     }
 
-    /// What opening found damaged, and what became of it.
-    pub fn recovery(&self) -> &Recovery {
-        &self.recovery
+    /// What opening found damaged, and what became of it; each healing adds to it.
+    pub fn recovery(&self) -> Recovery {
+        self.condition.recovery()
     }
 
     /// A handle for one core. `wake` is called on a thread of the store after replies were queued, once for
@@ -140,16 +172,28 @@ impl Store {
             metrics.reclaimed_burned += counts.burned.load(Ordering::Relaxed);
             metrics.reclaimed_expired += counts.expired.load(Ordering::Relaxed);
         }
-        metrics.recovered = self.recovery.messages_put_back;
-        metrics.recovery_lost = self.recovery.messages_lost;
+        let recovery = self.condition.recovery();
+        metrics.recovered = recovery.messages_put_back;
+        metrics.recovery_lost = recovery.messages_lost;
         metrics.queued_writes = self.writes.iter().map(Sender::len).sum();
         metrics.queued_reads = self.reads.len();
+        metrics.state = self.state();
+        metrics.healed = self.condition.healed();
+        metrics.free_bytes = self.condition.free_bytes();
         metrics
     }
 
-    /// Whether writes have failed: the store takes none until it is opened again. Cheap enough to ask often.
-    pub fn is_stopped(&self) -> bool {
-        self.counts.is_stopped()
+    /// How the store is just now. Cheap enough to ask often.
+    pub fn state(&self) -> StoreState {
+        if !self.databases.are_open() {
+            StoreState::Reopening
+        } else if self.counts.is_stopped() {
+            StoreState::Stopped
+        } else if self.condition.is_refusing() {
+            StoreState::Refusing
+        } else {
+            StoreState::Open
+        }
     }
 
     /// Writes and answers what is queued, syncs, ends the threads and unlocks the folder.
@@ -166,6 +210,11 @@ impl Store {
 
     fn shut(&mut self) -> Result<(), StoreError> {
         let mut died = false;
+        if let Some(watch) = self.watch.take() {
+            // First, so that nothing is opened any more. If nobody receives it, the thread has ended already.
+            let _ended = self.notices.send(Notice::Close);
+            died |= watch.join().is_err();
+        }
         // All are told before the first is waited for: they finish side by side.
         for writes in self.writes.iter().take(self.committers.len()) {
             // If nobody receives it, the thread has ended already.

@@ -88,13 +88,6 @@ impl Tails {
             self.unwritten.extend(unwritten.map(|(user, _)| *user));
         }
     }
-
-    /// After a failed batch: nothing remembered can be trusted.
-    pub(crate) fn forget_all(&mut self) {
-        self.young.clear();
-        self.old.clear();
-        self.unwritten.clear();
-    }
 }
 
 #[cfg(test)]
@@ -172,16 +165,5 @@ mod tests {
             tails.remember(user(n), inbox(n as u64));
         }
         assert!((0..100).all(|n| tails.recall(user(n)).is_some()));
-    }
-
-    #[test]
-    fn after_a_failed_batch_nothing_is_remembered() {
-        let mut tails = Tails::new(4);
-        for n in 0..3 {
-            tails.remember(user(n), inbox(0));
-            tails.trim();
-        }
-        tails.forget_all();
-        assert!((0..3).all(|n| tails.recall(user(n)).is_none()));
     }
 }

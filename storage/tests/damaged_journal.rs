@@ -117,7 +117,7 @@ fn a_break_in_the_middle_costs_what_it_hits() {
         }
         fs::write(&journals(folder.path())[0], &damaged).expect("written");
         let mut rig = Rig::with(options(folder.path()));
-        let recovery = rig.store.recovery().clone();
+        let recovery = rig.store.recovery();
         assert_eq!(recovery.journals_damaged, 1, "round {round}");
         assert!(recovery.messages_put_back > 0, "round {round}");
         let lost = missing(&mut rig, &said);
@@ -169,7 +169,7 @@ fn what_was_not_put_back_yet_is_put_back_at_the_next_open() {
     fs::create_dir_all(&partial).expect("made");
     fs::write(journal, &bytes[..cut]).expect("written");
     let mut rig = Rig::with(options(folder.path()));
-    let recovery = rig.store.recovery().clone();
+    let recovery = rig.store.recovery();
     assert!(recovery.messages_put_back > 90, "{recovery:?}");
     assert!(missing(&mut rig, &said) <= 1);
     assert!(!copy.exists() && copy.with_extension("").exists() && !partial.exists());
@@ -189,9 +189,9 @@ fn a_missing_journal_is_not_an_empty_one() {
     let store = Store::open(options(folder.path())).expect("opens");
     assert_eq!(
         store.recovery(),
-        &Recovery {
+        Recovery {
             journals_missing: 1,
-            kept_in: store.recovery().kept_in.clone(),
+            kept_in: store.recovery().kept_in,
             ..Recovery::default()
         }
     );

@@ -33,6 +33,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Folder of the inbox store.
     pub data: PathBuf,
+    /// Bytes that must be free on the disk of `data` for a message to be stored; 0: no matter.
+    pub free_bytes_min: u64,
     /// Which cpus run a core.
     pub cores: Cores,
     /// Connections at once, over all cores; further ones are refused with a reason.
@@ -78,6 +80,7 @@ impl Config {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8085))],
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9085))),
             data: PathBuf::from("./iris-data"),
+            free_bytes_min: 512 << 20,
             cores: Cores::All,
             max_connections,
             payload_bytes_max: 64 << 10,

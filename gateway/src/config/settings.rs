@@ -132,6 +132,23 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| quoted(config.data.display()),
     },
     Setting {
+        key: "free_bytes_min",
+        group: Group::Server,
+        value_name: "SIZE",
+        repeats: false,
+        help: "Bytes that must be free on the disk of the data folder: below it messages to users who are away are \
+               refused as storage, while readers still empty their inboxes. 0B refuses nothing until the disk is full",
+        set: |config, text| {
+            const BOUNDS: Bounds<u64> = Bounds {
+                range: 0..=1 << 40,
+                because: "more than that kept free would not be a reserve",
+            };
+            config.free_bytes_min = units::large_size(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| quoted(ByteSize(config.free_bytes_min)),
+    },
+    Setting {
         key: "cores",
         group: Group::Server,
         value_name: "all|N|LIST",

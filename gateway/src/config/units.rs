@@ -9,7 +9,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Size units, largest first, so that the writer finds the largest that divides the value.
-const SIZE_UNITS: [(&str, u64); 4] = [
+const SIZE_UNITS: [(&str, u64); 5] = [
+    ("TiB", 1 << 40),
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
@@ -67,12 +68,19 @@ pub fn count(text: &str, bounds: &Bounds<u32>) -> Result<u32, String> {
 /// # Errors
 /// A sentence for people: what is wrong and what is allowed.
 pub fn size(text: &str, bounds: &Bounds<u32>) -> Result<u32, String> {
+    narrow(large_size(text, &widen(bounds))?)
+}
+
+/// Reads a size that memory does not bound, such as `100GiB`.
+///
+/// # Errors
+/// A sentence for people: what is wrong and what is allowed.
+pub fn large_size(text: &str, bounds: &Bounds<u64>) -> Result<u64, String> {
     let (digits, unit) = split(text);
     let unit = if unit.is_empty() { "B" } else { unit };
     let bytes = scaled(digits, unit, &SIZE_UNITS)
         .ok_or_else(|| format!("{text:?} is not a size; write it as 65536, 64KiB or 1MiB"))?;
-    let bounds = widen(bounds);
-    narrow(bounds.check(bytes, |bytes| ByteSize(bytes).to_string())?)
+    bounds.check(bytes, |bytes| ByteSize(bytes).to_string())
 }
 
 /// Reads a duration such as `250ms`, `2s`, `5min`, `1h` or `30d`.

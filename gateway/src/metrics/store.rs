@@ -3,7 +3,7 @@
 //! The store counts for itself; this only names what it counts. Called on an admin thread, as a
 //! source of [`super::Published`].
 
-use iris_storage::{FailureKind, StoreMetrics};
+use iris_storage::{FailureKind, StoreMetrics, StoreState};
 
 use super::Page;
 use super::latency::cumulative;
@@ -95,10 +95,28 @@ impl Page {
             "Age of the batch being written; it grows while the disk is behind",
             store.commit_running.as_secs_f64(),
         );
+        self.family(
+            "iris_store_state",
+            "gauge",
+            "1 for the state the store is in: open; refusing messages, because little is free on the disk; \
+             stopped, because a write failed; reopening after that",
+        );
+        for state in StoreState::ALL {
+            self.sample(
+                "iris_store_state",
+                &format!("state=\"{}\"", state.label()),
+                u8::from(state == store.state),
+            );
+        }
+        self.counter(
+            "iris_store_healed_total",
+            "Times a database that had failed was taken up again",
+            store.healed,
+        );
         self.gauge(
-            "iris_store_stopped",
-            "Whether writes have failed and none are taken until a restart",
-            u8::from(store.stopped),
+            "iris_store_free_bytes",
+            "Bytes free on the disk of the data folder",
+            store.free_bytes,
         );
         let commits = &store.commit_us;
         self.family(
@@ -132,10 +150,12 @@ mod tests {
         store.appended = 5;
         store.queued_writes = 3;
         store.commit_running = Duration::from_millis(20);
-        store.stopped = true;
+        store.state = StoreState::Stopped;
+        store.healed = 2;
+        store.free_bytes = 77;
         store.commit_us.reset();
         store.commit_us.record(700).expect("in range");
-        store.failed[5] = 9;
+        store.failed[FailureKind::Unwritable as usize] = 9;
         let mut page = Page::new();
         page.store(&store);
         let page = page.into_text();
@@ -144,7 +164,10 @@ mod tests {
             "iris_store_failed_total{reason=\"unwritable\"} 9",
             "iris_store_queued_writes 3",
             "iris_store_commit_running_seconds 0.02",
-            "iris_store_stopped 1",
+            "iris_store_state{state=\"open\"} 0",
+            "iris_store_state{state=\"stopped\"} 1",
+            "iris_store_healed_total 2",
+            "iris_store_free_bytes 77",
             "iris_store_commit_seconds_bucket{le=\"0.0005\"} 0",
             "iris_store_commit_seconds_bucket{le=\"0.001\"} 1",
             "iris_store_commit_seconds_count 1",

@@ -5,11 +5,11 @@
 
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use iris_storage::{
-    FailureKind, NewRecord, Reply, Request, Store, StoreClient, StoreOptions, StoredMessage,
-    UserHash, record, user_hash,
+    FailureKind, NewRecord, Reply, Request, Store, StoreClient, StoreOptions, StoreState,
+    StoredMessage, UserHash, record, user_hash,
 };
 
 /// Longer than any sync on a busy machine; a test that waits this long has failed.
@@ -20,6 +20,8 @@ pub fn options(path: &Path) -> StoreOptions {
     StoreOptions {
         cache_bytes: 4 << 20,
         journal_bytes_max: 64 << 20,
+        // What else lies on the disk is no matter here, and no ballast is wanted.
+        free_bytes_min: 0,
         ..StoreOptions::new(path)
     }
 }
@@ -84,6 +86,15 @@ impl Rig {
             self.woken
                 .recv_timeout(PATIENCE)
                 .expect("the store answers in time");
+        }
+    }
+
+    /// Waits until the store is in this state.
+    pub fn wait_for(&self, state: StoreState) {
+        let until = Instant::now() + PATIENCE;
+        while self.store.state() != state {
+            assert!(Instant::now() < until, "{} for good", self.store.state());
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

@@ -1,0 +1,258 @@
+//! The thread that watches the disk and heals what failed on it.
+//!
+//! A committer whose write failed gives up its handle and says so here; from then on it answers everything with a
+//! failure, at once. This thread waits until the disk takes writes again, closes the database, mends its files, opens
+//! it, and gives it back: to the readers in its place, to the committer as a ledger that remembers nothing.
+//!
+//! Invariants: a database is closed only when a probe says that the disk takes writes, since until then it can at
+//! least be read; the counter of sequences outlives all of this, so none comes twice; nothing here holds up a
+//! committer or a reader for longer than a page takes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use tracing::{error, info, warn};
+
+use super::ballast::Ballast;
+use super::condition::Condition;
+use super::mend;
+use super::space::{Order, Space, free_bytes};
+use crate::client::{Envelope, Write};
+use crate::database::{self, Tables};
+use crate::databases::Databases;
+use crate::folder::Folder;
+use crate::ledger::LedgerSource;
+use crate::options::StoreOptions;
+
+/// Between two looks at the disk. At a gigabyte a second, a quarter of one is written in between: half the default of
+/// `free_bytes_min`.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Before the first try to heal, and the most between two. Each try writes and syncs a page.
+const TRY_AFTER_MIN: Duration = Duration::from_millis(50);
+const TRY_AFTER_MAX: Duration = Duration::from_secs(5);
+/// A database that fails again within this time after it was healed has not been healed.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// What must be free to open a database: the files it writes when it opens, with room to spare.
+const OPENING_BYTES: u64 = 1 << 20;
+
+/// What the watch is told.
+pub(crate) enum Notice {
+    /// The committer of this database has given it up.
+    Failed(usize),
+    /// The store closes.
+    Close,
+}
+
+/// The watch's state.
+pub(crate) struct Watch {
+    pub(crate) notices: Receiver<Notice>,
+    pub(crate) options: StoreOptions,
+    pub(crate) folder: Arc<Folder>,
+    pub(crate) databases: Arc<Databases>,
+    pub(crate) writes: Arc<[Sender<Envelope<Write>>]>,
+    pub(crate) ledgers: LedgerSource,
+    pub(crate) condition: Arc<Condition>,
+    pub(crate) space: Space,
+    pub(crate) ballast: Ballast,
+    /// By number: how it stands with a database that has failed.
+    pub(crate) patients: Vec<Patient>,
+}
+
+/// A database in its illnesses.
+#[derive(Default)]
+pub(crate) struct Patient {
+    failed_at: Option<Instant>,
+    healed_at: Option<Instant>,
+    tries: u32,
+    next_try_at: Option<Instant>,
+}
+
+impl Patient {
+    fn fails(&mut self, now: Instant) {
+        let was_healthy = self
+            .healed_at
+            .is_none_or(|healed| now.duration_since(healed) > HEALTHY_AFTER);
+        if was_healthy {
+            self.tries = 0;
+        }
+        self.failed_at = Some(now);
+        self.try_later(now);
+    }
+
+    fn try_later(&mut self, now: Instant) {
+        let after = TRY_AFTER_MIN * 2u32.saturating_pow(self.tries.min(16));
+        self.tries += 1;
+        self.next_try_at = Some(now + after.min(TRY_AFTER_MAX));
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.next_try_at.is_some_and(|at| at <= now)
+    }
+}
+
+impl Watch {
+    /// Runs until the store closes.
+    pub(crate) fn run(mut self) {
+        loop {
+            match self.notices.recv_timeout(self.patience()) {
+                Ok(Notice::Failed(number)) => {
+                    if let Some(patient) = self.patients.get_mut(number) {
+                        patient.fails(Instant::now());
+                    }
+                }
+                Ok(Notice::Close) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.look();
+            self.call_on_databases();
+            for number in 0..self.patients.len() {
+                if self.patients[number].is_due(Instant::now()) {
+                    self.heal(number);
+                }
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let now = Instant::now();
+        let tries = self
+            .patients
+            .iter()
+            .filter_map(|patient| patient.next_try_at);
+        let next = tries.min().map(|at| at.saturating_duration_since(now));
+        next.unwrap_or(LOOK_INTERVAL).min(LOOK_INTERVAL)
+    }
+
+    fn look(&mut self) {
+        let free_bytes = match free_bytes(&self.options.path) {
+            Ok(free_bytes) => free_bytes,
+            // Whether it takes writes shows with the next one.
+            Err(error) => return warn!(%error, "the disk does not say how much is free"),
+        };
+        let was_refusing = self.space.is_refusing();
+        let order = self.space.look(free_bytes, self.ballast.is_held());
+        let refusing = self.space.is_refusing();
+        self.condition.note_space(free_bytes, refusing);
+        let free_bytes_min = self.options.free_bytes_min;
+        if refusing && !was_refusing {
+            error!(
+                free_bytes,
+                free_bytes_min,
+                "the disk is nearly full: messages to users who are away are refused until there is room again"
+            );
+        } else if was_refusing && !refusing {
+            info!(
+                free_bytes,
+                free_bytes_min, "the disk has room again: messages are stored"
+            );
+        }
+        match order {
+            Order::Release => self.ballast.release(),
+            // A sick disk is left alone.
+            Order::Restore
+                if self
+                    .patients
+                    .iter()
+                    .all(|patient| patient.failed_at.is_none()) =>
+            {
+                self.ballast.restore();
+            }
+            Order::Restore | Order::Nothing => {}
+        }
+    }
+
+    /// A database whose own threads have failed takes no more writes. Nobody has to lose a message to find that out.
+    fn call_on_databases(&mut self) {
+        for (number, patient) in self.patients.iter().enumerate() {
+            if patient.failed_at.is_none()
+                && let Some(Err(error)) = self.databases.lend(number, Tables::check)
+            {
+                error!(database = number, %error, "a database of the store has failed in the background");
+                // A committer that has ended has nothing to give up.
+                let _ended = self.writes[number].send(Envelope {
+                    client: 0,
+                    request: Write::GiveUp,
+                });
+            }
+        }
+    }
+
+    fn heal(&mut self, number: usize) {
+        let healed = catch_unwind(AssertUnwindSafe(|| self.try_heal(number)));
+        let problem = match healed {
+            Ok(Ok(())) => return,
+            Ok(Err(problem)) => problem,
+            Err(_) => "the database panicked".to_string(),
+        };
+        let patient = &mut self.patients[number];
+        patient.try_later(Instant::now());
+        warn!(database = number, tries = patient.tries, %problem, "the store cannot be taken up again yet");
+    }
+
+    fn try_heal(&mut self, number: usize) -> Result<(), String> {
+        let said = |error: &dyn std::error::Error| error.to_string();
+        let free = free_bytes(&self.options.path).map_err(|error| said(&error))?;
+        if free < OPENING_BYTES {
+            return Err(format!("only {free} bytes are free on the disk"));
+        }
+        mend::probe(&self.options.path).map_err(|error| said(&error))?;
+        // Waits for the pages that are being read, then for the database's own threads. Closing it may sync what its
+        // failed batch left over: allowed, since that was answered as a failure that may yet be found done.
+        let closed = self.databases.take(number);
+        drop(closed);
+        mend::mend(&self.folder.database_path(number)).map_err(|error| said(&error))?;
+        let reclaim = self.databases.reclaim(number);
+        let reclaim = reclaim.ok_or("there is no such database")?;
+        let (tables, found) = database::open_one(&self.folder, number, &self.options, reclaim)
+            .map_err(|error| said(&error))?;
+        let ledger = self.ledgers.open(&tables).map_err(|error| said(&error))?;
+        self.databases.put(number, tables);
+        let resume = Write::Resume(Box::new(ledger));
+        // Its committer receives all the time, also while it has no database.
+        let sent = self.writes[number].send(Envelope {
+            client: 0,
+            request: resume,
+        });
+        sent.map_err(|_| "its committer has ended".to_string())?;
+        let patient = &mut self.patients[number];
+        let now = Instant::now();
+        let failed_for = patient.failed_at.take().map(|at| now.duration_since(at));
+        patient.healed_at = Some(now);
+        patient.next_try_at = None;
+        self.condition.note_healed(found);
+        info!(
+            database = number,
+            tries = patient.tries,
+            ?failed_for,
+            "the store takes writes again"
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_come_further_and_further_apart_until_a_healing_holds() {
+        let mut patient = Patient::default();
+        let start = Instant::now();
+        patient.fails(start);
+        assert!(!patient.is_due(start) && patient.is_due(start + TRY_AFTER_MIN));
+        for _ in 0..20 {
+            patient.try_later(start);
+        }
+        assert!(
+            !patient.is_due(start + TRY_AFTER_MAX / 2) && patient.is_due(start + TRY_AFTER_MAX)
+        );
+        // Healed, and ill again at once: the waiting goes on from where it was.
+        patient.healed_at = Some(start);
+        patient.fails(start + HEALTHY_AFTER / 2);
+        assert!(!patient.is_due(start + HEALTHY_AFTER / 2 + TRY_AFTER_MIN));
+        patient.fails(start + HEALTHY_AFTER * 2);
+        assert!(patient.is_due(start + HEALTHY_AFTER * 2 + TRY_AFTER_MIN));
+    }
+}
