@@ -86,6 +86,7 @@ impl Router {
                 token,
                 buffer,
                 more,
+                ..
             } => {
                 self.received(token as u32, ring.bytes(&buffer));
                 ring.recycle(buffer);

@@ -13,7 +13,8 @@
 //!   depend on where the input was cut;
 //! - a login or an ack has no length, so it is what arrived with its first byte. **The input must
 //!   therefore be everything that has arrived**, and must be decoded as soon as it arrives; this is
-//!   the one place where a verdict depends on the cut.
+//!   the one place where a verdict depends on the cut. Who knows that more has arrived than the input
+//!   holds asks [`is_open_login`] first.
 
 use crate::{CloseReason, Name};
 
@@ -100,6 +101,17 @@ fn decode_login(rest: &[u8]) -> Result<Option<(Command<'_>, usize)>, CloseReason
     let (name, _) = window.split_at(end.unwrap_or(window.len()));
     let name = Name::parse(name).map_err(|_| CloseReason::BadName)?;
     Ok(Some((Command::Login(name), 1 + name.len())))
+}
+
+/// Whether `input` begins with a login that ends only because the input does, and might go on: if
+/// more has arrived than there is in `input`, that has to be awaited.
+pub fn is_open_login(input: &[u8]) -> bool {
+    match input.split_first() {
+        Some((&LOGIN, name)) => {
+            name.len() <= Name::LEN_MAX && name.iter().all(|&byte| byte >= 0x20)
+        }
+        _ => false,
+    }
 }
 
 /// Takes a big-endian u16 off the front.

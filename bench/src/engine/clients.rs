@@ -243,6 +243,7 @@ impl Clients {
                 token,
                 buffer,
                 more,
+                ..
             } => {
                 let mut used = Ok(());
                 if let Some(client) = self.present(token) {

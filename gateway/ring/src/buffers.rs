@@ -151,6 +151,11 @@ impl Buffers {
         })
     }
 
+    /// What one buffer holds.
+    pub(crate) fn bytes_each(&self) -> u32 {
+        self.bytes_each
+    }
+
     /// The bytes of a lent buffer.
     pub(crate) fn bytes(&self, received: &Received) -> &[u8] {
         assert_eq!(

@@ -104,6 +104,9 @@ pub enum Completion {
         buffer: Received,
         /// Whether a multishot receive is still armed. If not, it has ended and says no more.
         more: bool,
+        /// The buffer is full and the socket held more, bytes or the peer's end: what arrived
+        /// together is cut here, and the next receive brings the rest.
+        cut: bool,
     },
     /// A receive ended without bytes.
     ReceiveEnded {
@@ -176,6 +179,7 @@ impl fmt::Debug for Completion {
                 token,
                 buffer,
                 more,
+                ..
             } => ("Received", token, &(buffer.len(), more)),
             Self::ReceiveEnded { token, result } => ("ReceiveEnded", token, result),
             Self::Sent {

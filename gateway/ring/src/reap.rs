@@ -78,6 +78,7 @@ impl Ring {
                     token,
                     buffer,
                     more,
+                    cut: len == self.buffers.bytes_each() && cqueue::sock_nonempty(entry.flags()),
                 },
                 None => Completion::ReceiveEnded {
                     token,

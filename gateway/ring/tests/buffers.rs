@@ -48,6 +48,37 @@ fn without_buffers_a_receive_ends_and_goes_on_when_armed_again() {
 }
 
 #[test]
+fn a_full_buffer_tells_whether_the_socket_held_more() {
+    let config = RingConfig {
+        buffer_count: 8,
+        buffer_bytes: 64,
+        ..RingConfig::default()
+    };
+    let mut ring = Ring::open(&config).expect("a ring");
+    let (slot, mut peer) = adopted_pair(&mut ring);
+    for (written, expected) in [
+        (10, vec![(10, false)]),
+        (64, vec![(64, false)]),
+        (65, vec![(64, true), (1, false)]),
+        (200, vec![(64, true), (64, true), (64, true), (8, false)]),
+    ] {
+        peer.write_all(&pattern(0, written)).expect("room");
+        let mut seen = Vec::new();
+        while seen.iter().map(|(len, _)| len).sum::<usize>() < written {
+            ring.recv(slot, 1);
+            match next(&mut ring) {
+                Completion::Received { buffer, cut, .. } => {
+                    seen.push((buffer.len(), cut));
+                    ring.recycle(buffer);
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        assert_eq!(seen, expected);
+    }
+}
+
+#[test]
 fn lent_buffers_keep_their_bytes_while_others_are_filled() {
     let config = RingConfig {
         buffer_count: 8,

@@ -36,6 +36,7 @@ fn a_multishot_receive_cancelled_amid_a_flood_loses_no_byte() {
                 token,
                 buffer,
                 more,
+                ..
             } => {
                 assert_eq!(token, 9);
                 let expected = pattern(at, buffer.len());

@@ -28,6 +28,7 @@ fn echo(ring: &mut Ring, connections: usize) {
                 token,
                 buffer,
                 more,
+                ..
             } => {
                 waiting
                     .entry(token)

@@ -62,6 +62,7 @@ fn target(waits: Waits, connections: usize, door: &mpsc::Sender<Door>, lane: &mp
                     token,
                     buffer,
                     more,
+                    ..
                 } => {
                     let chunk = ring.bytes(&buffer).to_vec();
                     ring.recycle(buffer);

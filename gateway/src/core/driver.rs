@@ -254,6 +254,7 @@ impl Core {
                 token,
                 buffer,
                 more,
+                cut,
             } => {
                 let key = Key::from_token(token);
                 if let Some(socket) = self.sockets.get_mut(key) {
@@ -261,7 +262,11 @@ impl Core {
                         socket.receive = Receive::Idle;
                     }
                     let ring = &self.segments.all[segment].ring;
-                    self.shard.received(key, ring.bytes(&buffer));
+                    if cut {
+                        self.shard.received_cut(key, ring.bytes(&buffer));
+                    } else {
+                        self.shard.received(key, ring.bytes(&buffer));
+                    }
                 }
                 self.segments.all[segment].ring.recycle(buffer);
                 self.perform();

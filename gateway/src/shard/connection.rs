@@ -40,6 +40,9 @@ pub enum Phase {
     Closing(CloseReason),
 }
 
+/// All that arrived with what was just read is to be passed over.
+pub const REST_OF_ARRIVAL: u32 = u32::MAX;
+
 /// Why a connection is not read for the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Pause {
@@ -92,13 +95,16 @@ pub struct Connection {
     /// Its input is being decoded right now: whoever comes upon it meanwhile leaves
     /// what is held to those who do that, who take the segments in order.
     pub reading: bool,
-    /// Bytes of an oversized frame still to be passed over.
+    /// Bytes of an oversized frame still to be passed over; [`REST_OF_ARRIVAL`] of a
+    /// classic ack.
     pub skip: u32,
     /// Bytes of a command that is not complete, or not read yet because of a pause.
     pub partial: Vec<u8>,
     /// Whole segments that came while it was not read. Segments stay apart,
     /// since a classic login or ack ends where its segment ends.
-    pub held: VecDeque<Box<[u8]>>,
+    pub held: VecDeque<Vec<u8>>,
+    /// More of what arrived with the segment received last is still to be received.
+    pub cut: bool,
     /// What waits to be sent and to be acknowledged.
     pub outbox: Option<Box<Outbox>>,
     /// Number of the newest delivery of this session.
@@ -134,6 +140,7 @@ impl Connection {
             skip: 0,
             partial: Vec::new(),
             held: VecDeque::new(),
+            cut: false,
             outbox: None,
             deliveries: 0,
             drains: false,

@@ -75,7 +75,12 @@ pub enum Envelope<'a> {
         name: &'a str,
     },
     /// Bytes that the connection of the last [`Envelope::Arrival`] had received before.
-    Received(&'a [u8]),
+    Received {
+        /// The bytes of one segment.
+        bytes: &'a [u8],
+        /// More of what arrived with them follows.
+        cut: bool,
+    },
     /// A question about a user of the receiving core.
     Inquire {
         /// What is asked.
@@ -129,6 +134,7 @@ enum Head {
     },
     Received {
         len: u32,
+        cut: bool,
     },
     Inquire {
         inquiry: u8,
@@ -208,11 +214,12 @@ pub fn push(batch: &mut Vec<u8>, envelope: &Envelope<'_>) {
             );
             batch.extend_from_slice(name.as_bytes());
         }
-        Envelope::Received(bytes) => {
+        Envelope::Received { bytes, cut } => {
             push_head(
                 batch,
                 &Head::Received {
                     len: bytes.len() as u32,
+                    cut,
                 },
             );
             batch.extend_from_slice(bytes);
@@ -343,9 +350,10 @@ impl<'a> Iterator for Envelopes<'a> {
                 framed: *framed,
                 name: self.take_name(*name_len),
             },
-            ArchivedHead::Received { len } => {
-                Envelope::Received(self.take(len.to_native() as usize))
-            }
+            ArchivedHead::Received { len, cut } => Envelope::Received {
+                bytes: self.take(len.to_native() as usize),
+                cut: *cut,
+            },
             ArchivedHead::Inquire {
                 inquiry,
                 connection,

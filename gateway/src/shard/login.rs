@@ -85,11 +85,12 @@ impl Shard {
                     name,
                 },
             );
-            if !connection.partial.is_empty() {
-                envelope::push(batch, &Envelope::Received(&connection.partial));
-            }
-            for held in &connection.held {
-                envelope::push(batch, &Envelope::Received(held));
+            let partial = Some(&connection.partial[..]).filter(|partial| !partial.is_empty());
+            let held = connection.held.iter().map(|held| &held[..]);
+            let mut segments = partial.into_iter().chain(held).peekable();
+            while let Some(bytes) = segments.next() {
+                let cut = connection.cut && segments.peek().is_none();
+                envelope::push(batch, &Envelope::Received { bytes, cut });
             }
         }
         self.metrics.handed_over += 1;
@@ -434,6 +435,13 @@ impl Shard {
     /// The peer has finished sending, or is gone. What it said before is read
     /// first; then the connection is closed.
     pub fn peer_ended(&mut self, id: Key, reason: CloseReason) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if std::mem::take(&mut connection.cut) {
+            // There was no more to what arrived last.
+            self.read_unread(id);
+        }
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };

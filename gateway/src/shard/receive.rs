@@ -7,7 +7,7 @@
 use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame, PREFACE_LEN};
 use iris_protocol::{CloseReason, Protocol, RefusalReason, classic, sniff};
 
-use super::connection::{Pause, Phase};
+use super::connection::{Pause, Phase, REST_OF_ARRIVAL};
 use super::envelope::Inquiry;
 use super::slots::Key;
 use super::{Effect, Shard};
@@ -37,6 +37,15 @@ enum Step {
 impl Shard {
     /// A segment was received on this connection.
     pub fn received(&mut self, id: Key, segment: &[u8]) {
+        self.arrived(id, segment, false);
+    }
+
+    /// The same, and more of what arrived with it is still to be received.
+    pub fn received_cut(&mut self, id: Key, segment: &[u8]) {
+        self.arrived(id, segment, true);
+    }
+
+    fn arrived(&mut self, id: Key, segment: &[u8], cut: bool) {
         self.metrics.bytes_in += segment.len() as u64;
         let now_ms = self.now.core_ms;
         let Some(connection) = self.connections.get_mut(id) else {
@@ -46,12 +55,19 @@ impl Shard {
         if connection.had_user {
             connection.received_at_ms = now_ms;
         }
+        let goes_on = std::mem::replace(&mut connection.cut, cut);
         if matches!(connection.phase, Phase::Closing(_)) {
             self.received_while_closing(id, segment);
         } else if connection.is_read() && connection.held.is_empty() {
-            self.read(id, segment);
+            self.read(id, segment, cut);
         } else {
-            connection.held.push_back(segment.into());
+            match connection.held.back_mut() {
+                Some(newest) if goes_on => newest.extend_from_slice(segment),
+                None if goes_on && !connection.partial.is_empty() => {
+                    connection.partial.extend_from_slice(segment);
+                }
+                _ => connection.held.push_back(segment.to_vec()),
+            }
             if connection.held.len() > HELD_SEGMENTS_MAX
                 || connection.unread_bytes() > HELD_BYTES_MAX
             {
@@ -62,19 +78,19 @@ impl Shard {
     }
 
     /// Decodes a segment, together with what was incomplete before it.
-    fn read(&mut self, id: Key, segment: &[u8]) {
+    fn read(&mut self, id: Key, segment: &[u8], cut: bool) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         if connection.partial.is_empty() {
-            let consumed = self.consume(id, segment);
+            let consumed = self.consume(id, segment, cut);
             self.keep_partial(id, &segment[consumed..]);
             return;
         }
         connection.partial.extend_from_slice(segment);
         let input = std::mem::take(&mut connection.partial);
         self.partial_bytes += segment.len() as u64;
-        let consumed = self.consume(id, &input);
+        let consumed = self.consume(id, &input, cut);
         self.partial_bytes -= input.len() as u64;
         if consumed == 0
             && let Some(connection) = self.connections.get_mut(id)
@@ -150,8 +166,9 @@ impl Shard {
             return;
         }
         if !connection.partial.is_empty() {
+            let cut = connection.cut && connection.held.is_empty();
             let input = std::mem::take(&mut connection.partial);
-            let consumed = self.consume(id, &input);
+            let consumed = self.consume(id, &input, cut);
             self.partial_bytes -= input.len() as u64;
             self.keep_partial(id, &input[consumed..]);
             self.put_partial(input);
@@ -166,8 +183,9 @@ impl Shard {
                 }
                 return;
             };
+            let cut = connection.cut && connection.held.is_empty();
             self.partial_bytes -= segment.len() as u64;
-            self.read(id, &segment);
+            self.read(id, &segment, cut);
         }
     }
 
@@ -182,19 +200,19 @@ impl Shard {
     }
 
     /// Decodes and acts until the input ends or the connection stops being read;
-    /// says how many bytes are done with.
-    fn consume(&mut self, id: Key, input: &[u8]) -> usize {
+    /// says how many bytes are done with. Of a `cut` input more arrived than there is.
+    fn consume(&mut self, id: Key, input: &[u8], cut: bool) -> usize {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.reading = true;
         }
-        let consumed = self.consume_commands(id, input);
+        let consumed = self.consume_commands(id, input, cut);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.reading = false;
         }
         consumed
     }
 
-    fn consume_commands(&mut self, id: Key, input: &[u8]) -> usize {
+    fn consume_commands(&mut self, id: Key, input: &[u8], cut: bool) -> usize {
         let mut at = 0;
         while at < input.len() {
             let Some(connection) = self.connections.get_mut(id) else {
@@ -202,6 +220,12 @@ impl Shard {
             };
             if !connection.is_read() {
                 break;
+            }
+            if connection.skip == REST_OF_ARRIVAL {
+                if !cut {
+                    connection.skip = 0;
+                }
+                return input.len();
             }
             if connection.skip > 0 {
                 let len = (connection.skip as usize).min(input.len() - at);
@@ -219,7 +243,7 @@ impl Shard {
                         Err(CloseReason::UnknownProtocol)
                     }
                 }
-                Some(Protocol::Classic) => self.classic_command(id, rest),
+                Some(Protocol::Classic) => self.classic_command(id, rest, cut),
                 Some(Protocol::Framed) => self.frame(id, rest),
             };
             match step {
@@ -234,7 +258,10 @@ impl Shard {
         at
     }
 
-    fn classic_command(&mut self, id: Key, input: &[u8]) -> Result<Step, CloseReason> {
+    fn classic_command(&mut self, id: Key, input: &[u8], cut: bool) -> Result<Step, CloseReason> {
+        if cut && classic::is_open_login(input) {
+            return Ok(Step::Wait);
+        }
         let Some((command, len)) = classic::decode(input)? else {
             return Ok(Step::Wait);
         };
@@ -253,7 +280,12 @@ impl Shard {
                     Ok(Step::Wait)
                 }
             }
-            classic::Command::Ack => Ok(Step::Took(len)),
+            classic::Command::Ack => {
+                if cut && let Some(connection) = self.connections.get_mut(id) {
+                    connection.skip = REST_OF_ARRIVAL;
+                }
+                Ok(Step::Took(len))
+            }
         }
     }
 

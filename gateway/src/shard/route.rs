@@ -168,7 +168,8 @@ impl Shard {
                     framed,
                     name,
                 } => arrived = self.arrival(segment, slot, framed, name),
-                Envelope::Received(bytes) => self.received(arrived, bytes),
+                Envelope::Received { bytes, cut: false } => self.received(arrived, bytes),
+                Envelope::Received { bytes, cut: true } => self.received_cut(arrived, bytes),
                 Envelope::Inquire {
                     inquiry,
                     connection,
