@@ -1,22 +1,21 @@
 //! Reading one user's inbox: the account, the end, the head, a page.
 //!
 //! Used by the committer and by the readers, each with a snapshot of its own, so that account and messages are of
-//! one moment. Invariants: nothing below the head is ever returned; no record is returned that fails its CRC or
+//! one moment; around what the database cannot read, see `rows`. Invariants: nothing below the head is ever returned; no record is returned that fails its CRC or
 //! has expired; what is skipped is counted. Depth and bytes are differences of the running totals that stand in
 //! the records, so they need no counter that a crash could leave wrong. They stay exact when records are damaged:
 //! the place and the length of a record are known without its content.
 
-use std::ops::RangeInclusive;
-
 use bytes::Bytes;
-use fjall::{Guard, Readable, Slice, Snapshot};
+use fjall::{Readable, Snapshot};
 use tracing::error;
 
 use crate::account::{self, Account, Tail};
 use crate::database::Tables;
 use crate::record;
 use crate::request::{FailureKind, Record, StoredMessage};
-use crate::user::{MessageKey, UserKey, message_key, split_message_key};
+use crate::rows::{self, Row, Rows};
+use crate::user::UserKey;
 
 /// Records a page looks at beyond those it returns: bounds its time where many have expired.
 const SKIPPED_MAX: usize = 10_000;
@@ -59,6 +58,8 @@ pub(crate) struct Page {
     pub(crate) end: bool,
     pub(crate) lost: u32,
     pub(crate) expired: u32,
+    /// Something was met that the database cannot read.
+    pub(crate) broken: bool,
 }
 
 /// The user's account; `None` if the store never heard of the user, who then has no messages either.
@@ -92,39 +93,47 @@ pub(crate) fn stored(
     Ok(Some((stored.account, stored.tail, stored.tail_life)))
 }
 
-/// The end of the inbox. Damaged records at the end are counted by their place.
+/// The end of the inbox. Damaged records at the end are counted by their place; what cannot be read at all there is
+/// not, unless the account tells of it.
 pub(crate) fn tail(
     tables: &Tables,
     snapshot: &Snapshot,
     user: UserKey,
     account: &Account,
 ) -> Result<Tail, FailureKind> {
-    let mut newest = None;
-    let mut damaged = Sum::default();
-    let mut at = Sum {
-        messages: account.burned_messages,
-        bytes: account.burned_bytes,
+    let Some((sequence, value)) = rows::newest(tables, snapshot, user, account.head)? else {
+        return Ok(Tail {
+            sequence: account.head.saturating_sub(1),
+            ordinal: account.burned_messages,
+            cumulative_bytes: account.burned_bytes,
+        });
     };
-    for guard in snapshot
-        .range(&tables.messages, kept(user, account.head))
-        .rev()
-    {
-        let (sequence, value) = message(guard)?;
-        newest.get_or_insert(sequence);
-        if let Ok(view) = record::view(&value) {
-            at = Sum {
-                messages: view.ordinal,
-                bytes: view.cumulative_bytes,
-            };
-            break;
-        }
-        damaged.add(value.len());
+    let mut tail = Tail {
+        sequence,
+        ordinal: account.burned_messages,
+        cumulative_bytes: account.burned_bytes,
+    };
+    if let Ok(view) = record::view(&value) {
+        tail.ordinal = view.ordinal;
+        tail.cumulative_bytes = view.cumulative_bytes;
+        return Ok(tail);
     }
-    Ok(Tail {
-        sequence: newest.unwrap_or_else(|| account.head.saturating_sub(1)),
-        ordinal: at.messages.saturating_add(damaged.messages),
-        cumulative_bytes: at.bytes.saturating_add(damaged.bytes),
-    })
+    // The last sound one tells, and how many come after it.
+    for row in Rows::from(tables, snapshot, user, account.head) {
+        let row = row?;
+        match record::view(&row.value) {
+            Ok(view) => {
+                tail.ordinal = view.ordinal;
+                tail.cumulative_bytes = view.cumulative_bytes;
+            }
+            Err(_) => {
+                tail.ordinal = tail.ordinal.saturating_add(1);
+                tail.cumulative_bytes =
+                    tail.cumulative_bytes.saturating_add(row.value.len() as u64);
+            }
+        }
+    }
+    Ok(tail)
 }
 
 /// Looks at what stays if everything before `head` is burned.
@@ -135,10 +144,10 @@ pub(crate) fn first_kept(
     head: u64,
 ) -> Result<FirstKept, FailureKind> {
     let mut damaged = Sum::default();
-    for guard in snapshot.range(&tables.messages, kept(user, head)) {
-        let (_, value) = message(guard)?;
-        damaged.add(value.len());
-        if let Ok(view) = record::view(&value) {
+    for row in Rows::from(tables, snapshot, user, head) {
+        let row = row?;
+        damaged.add(row.value.len());
+        if let Ok(view) = record::view(&row.value) {
             // Of the totals up to here, those before the head remain: without this one and the damaged before it.
             return Ok(FirstKept::Sound(Sum {
                 messages: view.ordinal.saturating_sub(damaged.messages),
@@ -169,19 +178,48 @@ pub(crate) fn page(
     page.next = limits.from.max(account.head);
     let messages_max = limits.messages_max.max(1);
     let mut bytes = 0;
-    for guard in snapshot.range(&tables.messages, kept(user, page.next)) {
-        let (sequence, value) = message(guard)?;
-        let skipped = (page.lost + page.expired) as usize;
+    // What the next sound record's ordinal should be; unknown in the middle of an inbox, until there was one.
+    let mut expected = (page.next == account.head).then_some(account.burned_messages + 1);
+    // Records that were there and not sound, since the last sound one.
+    let mut unsound = 0;
+    let mut passed = 0;
+    let mut rows = Rows::from(tables, snapshot, user, page.next);
+    for row in rows.by_ref() {
+        let Row {
+            sequence,
+            value,
+            after_break,
+        } = row?;
+        let view = record::view(&value);
+        if let Ok(view) = &view {
+            // Only beside damage: elsewhere a gap is what expired and was destroyed.
+            if after_break && let Some(expected) = expected {
+                let missing = view.ordinal.saturating_sub(expected);
+                let missing = u32::try_from(missing.saturating_sub(unsound)).unwrap_or(u32::MAX);
+                page.lost = page.lost.saturating_add(missing);
+            }
+            unsound = 0;
+            expected = Some(view.ordinal.saturating_add(1));
+        }
         let full = page.messages.len() >= messages_max
             || (!page.messages.is_empty() && bytes + value.len() > limits.bytes_max);
-        if full || skipped >= SKIPPED_MAX {
+        if full || passed >= SKIPPED_MAX {
             page.end = false;
+            // What was lost on the way to this one is counted, and is not to be counted again.
+            page.next = sequence;
             break;
         }
         page.next = sequence.saturating_add(1);
-        match record::view(&value) {
-            Err(_) => page.lost += 1,
-            Ok(view) if view.is_expired(now_ms) => page.expired += 1,
+        match view {
+            Err(_) => {
+                page.lost += 1;
+                unsound += 1;
+                passed += 1;
+            }
+            Ok(view) if view.is_expired(now_ms) => {
+                page.expired += 1;
+                passed += 1;
+            }
             Ok(_) => {
                 bytes += value.len();
                 page.messages.push(StoredMessage {
@@ -191,18 +229,8 @@ pub(crate) fn page(
             }
         }
     }
+    page.broken = rows.is_broken();
     Ok(page)
-}
-
-/// Keys of the messages of a user from a sequence on.
-fn kept(user: UserKey, head: u64) -> RangeInclusive<MessageKey> {
-    message_key(user, head)..=message_key(user, u64::MAX)
-}
-
-fn message(guard: Guard) -> Result<(u64, Slice), FailureKind> {
-    let (key, value) = guard.into_inner().map_err(unreadable)?;
-    let (_, sequence) = split_message_key(&key).ok_or(FailureKind::Damaged)?;
-    Ok((sequence, value))
 }
 
 fn unreadable(source: fjall::Error) -> FailureKind {

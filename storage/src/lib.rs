@@ -34,6 +34,7 @@ mod reclaim;
 pub mod record;
 mod recovery;
 mod request;
+mod rows;
 mod sequence;
 mod store;
 mod synced_file;

@@ -38,8 +38,10 @@ pub struct StoreMetrics {
     pub page_messages: u64,
     /// Records that a page skipped because they had expired.
     pub expired: u64,
-    /// Records that a page skipped because they failed their checks.
+    /// Records that a page skipped because they failed their checks, or lay where a table cannot be read.
     pub lost: u64,
+    /// Pages that went around a part of a table that cannot be read.
+    pub pages_broken: u64,
     /// Messages that were behind damage when the store was opened, and were put back.
     pub recovered: u64,
     /// Messages that were found lost when the store was opened; see [`Recovery`](crate::Recovery).
@@ -85,6 +87,7 @@ impl Default for StoreMetrics {
             page_messages: 0,
             expired: 0,
             lost: 0,
+            pages_broken: 0,
             recovered: 0,
             recovery_lost: 0,
             accounts: 0,
@@ -162,6 +165,7 @@ pub(crate) struct ReaderCounts {
     pub(crate) page_messages: u64,
     pub(crate) expired: u64,
     pub(crate) lost: u64,
+    pub(crate) broken: u64,
     pub(crate) accounts: u64,
     pub(crate) failed: [u64; FailureKind::ALL.len()],
 }
@@ -200,6 +204,7 @@ impl Counts {
             total.page_messages += reader.page_messages;
             total.expired += reader.expired;
             total.lost += reader.lost;
+            total.pages_broken += reader.broken;
             total.accounts += reader.accounts;
             for (sum, count) in total.failed.iter_mut().zip(reader.failed) {
                 *sum += count;

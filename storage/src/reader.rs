@@ -90,6 +90,7 @@ impl Reader {
         totals.page_messages += counts.page_messages;
         totals.expired += counts.expired;
         totals.lost += counts.lost;
+        totals.broken += counts.broken;
         totals.accounts += counts.accounts;
         if let Reply::Failed { error, .. } = reply
             && let Some(count) = totals.failed.get_mut(*error as usize)
@@ -121,11 +122,12 @@ fn page(
     counts.page_messages = page.messages.len() as u64;
     counts.expired = u64::from(page.expired);
     counts.lost = u64::from(page.lost);
+    counts.broken = u64::from(page.broken);
     if page.lost > 0 {
         error!(
             ?user,
             lost = page.lost,
-            "records of an inbox fail their checks and were skipped"
+            "records of an inbox are damaged and were skipped"
         );
     }
     Ok(Reply::Page {

@@ -78,19 +78,6 @@ fn missing(rig: &mut Rig, said: &Said) -> u64 {
     missing
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("made");
-    for entry in fs::read_dir(from).expect("listed") {
-        let path = entry.expect("an entry").path();
-        let copy = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy_folder(&path, &copy);
-        } else {
-            fs::copy(&path, &copy).expect("copied");
-        }
-    }
-}
-
 #[test]
 fn a_break_in_the_middle_costs_what_it_hits() {
     let template = tempfile::tempdir().expect("a folder");
@@ -108,7 +95,7 @@ fn a_break_in_the_middle_costs_what_it_hits() {
         // A flipped byte, a lost sector, a lost page.
         let hole = [1, 512, 4096][round % 3].min(len - 1000 - from);
         let folder = tempfile::tempdir().expect("a folder");
-        copy_folder(template.path(), folder.path());
+        rig::copy_folder(template.path(), folder.path());
         let mut damaged = bytes.clone();
         if hole == 1 {
             damaged[from] ^= 0x40;

@@ -52,8 +52,13 @@ impl Page {
             ),
             (
                 "iris_store_lost_total",
-                "Messages passed over because they failed their checks",
+                "Messages passed over because they are damaged",
                 store.lost,
+            ),
+            (
+                "iris_store_pages_broken_total",
+                "Pages that went around a damaged part of a table",
+                store.pages_broken,
             ),
             (
                 "iris_store_recovered_total",

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test uses its own part of this")]
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -120,6 +122,38 @@ impl Rig {
             Reply::Appended { sequence, .. } => sequence,
             other => panic!("not appended: {other:?}"),
         }
+    }
+
+    /// Appends side by side, in order; the sequences.
+    pub fn append_all<'a>(&mut self, all: impl Iterator<Item = (&'a str, Vec<u8>)>) -> Vec<u64> {
+        let mut sequences = BTreeMap::new();
+        let mut asked = 0;
+        let first = self.tokens + 1;
+        for (name, payload) in all {
+            let request = self.append_request(name, &payload, 0);
+            self.client.submit(request);
+            asked += 1;
+            while asked - sequences.len() > 1000 {
+                self.appended_to(&mut sequences);
+            }
+        }
+        while asked > sequences.len() {
+            self.appended_to(&mut sequences);
+        }
+        assert_eq!(
+            sequences
+                .first_key_value()
+                .map_or(first, |(token, _)| *token),
+            first
+        );
+        sequences.into_values().collect()
+    }
+
+    fn appended_to(&mut self, sequences: &mut BTreeMap<u64, u64>) {
+        match self.reply() {
+            Reply::Appended { token, sequence } => sequences.insert(token, sequence),
+            other => panic!("not appended: {other:?}"),
+        };
     }
 
     pub fn burn(&mut self, name: &str, head: u64) {
@@ -253,4 +287,18 @@ pub fn encoded(payload: &[u8], expires_at_ms: u64) -> Vec<u8> {
 /// Bytes that a record with this payload counts for.
 pub fn record_len(payload: &[u8]) -> u64 {
     (record::OVERHEAD + "sender".len() + payload.len()) as u64
+}
+
+/// Copies a closed store, so that damage can be tried on it again and again.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for entry in fs::read_dir(from).expect("listed") {
+        let path = entry.expect("an entry").path();
+        let copy = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_folder(&path, &copy);
+        } else {
+            fs::copy(&path, &copy).expect("copied");
+        }
+    }
 }
