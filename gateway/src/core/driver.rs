@@ -20,10 +20,10 @@ use super::lanes::Lanes;
 use super::segments::Segments;
 use super::sockets::{Receive, Sockets};
 use crate::metrics::Published;
-use crate::shard::{Key, Now, Shard};
+use crate::shard::{BLOCK, Key, Now, Shard};
 
-/// Completions taken from one ring in a turn.
-const COMPLETIONS_PER_TURN: usize = 32_768;
+/// Blocks of [`BLOCK`] completions taken from one ring in a turn.
+const BLOCKS_PER_TURN: usize = 1024;
 /// Replies taken from the store in a turn.
 const REPLIES_PER_TURN: usize = 4096;
 /// Longest sleep of a core.
@@ -68,6 +68,8 @@ pub struct Core {
     pub(super) lanes: Lanes,
     pub(super) store: StoreClient,
     published: Arc<Published>,
+    /// Completions that are looked at together; empty between two blocks.
+    block: Vec<Completion>,
     /// Closing sockets by the moment, on the core's clock, when patience ends.
     pub(super) lingering: VecDeque<(u64, Key)>,
     /// Hand-overs under way, by the ring of the target that is tried.
@@ -99,6 +101,7 @@ impl Core {
             lanes: options.lanes,
             store: options.store,
             published: options.published,
+            block: Vec::with_capacity(BLOCK),
             lingering: VecDeque::new(),
             moves: HashMap::default(),
             now_ms: 0,
@@ -152,12 +155,11 @@ impl Core {
         self.segments.submit()?;
         let mut busy = false;
         for segment in 0..self.segments.all.len() {
-            for _ in 0..COMPLETIONS_PER_TURN {
-                let Some(completion) = self.segments.all[segment].ring.next() else {
+            for _ in 0..BLOCKS_PER_TURN {
+                if !self.take_block(segment) {
                     break;
-                };
+                }
                 busy = true;
-                self.completed(segment, completion);
             }
         }
         busy |= self.lanes.receive(&mut self.shard);
@@ -236,6 +238,36 @@ impl Core {
             || self.store.has_replies()
             || (self.shared.is_draining() && self.draining_until_ms.is_none())
             || (self.told_drained && self.shared.all_drained())
+    }
+
+    /// Handles a block of completions of a ring; says whether there were any.
+    fn take_block(&mut self, segment: usize) -> bool {
+        let ring = &mut self.segments.all[segment].ring;
+        let mut block = std::mem::take(&mut self.block);
+        block.extend(std::iter::from_fn(|| ring.next()).take(BLOCK));
+        let is_any = !block.is_empty();
+        self.shard
+            .expect_received(block.iter().filter_map(|completion| match completion {
+                Completion::Received { token, buffer, .. } => {
+                    Some((Key::from_token(*token), ring.bytes(buffer)))
+                }
+                _ => None,
+            }));
+        self.shard
+            .expect_progress(block.iter().filter_map(|completion| match completion {
+                Completion::Sent { token, .. } | Completion::Outstanding { token, .. } => {
+                    Some(Key::from_token(*token))
+                }
+                _ => None,
+            }));
+        for completion in block.drain(..) {
+            self.completed(segment, completion);
+        }
+        self.block = block;
+        if self.shard.take_lanes_due() {
+            self.send_lanes();
+        }
+        is_any
     }
 
     fn completed(&mut self, segment: usize, completion: Completion) {
@@ -379,7 +411,15 @@ impl Core {
 
     /// One send for each connection that has something and none under way.
     fn flush(&mut self) {
-        while let Some(key) = self.shard.next_dirty() {
+        let mut until_expected = 0;
+        loop {
+            if until_expected == 0 {
+                until_expected = self.sockets.expect(self.shard.expect_sends());
+            }
+            until_expected = until_expected.saturating_sub(1);
+            let Some(key) = self.shard.next_dirty() else {
+                break;
+            };
             let Some(socket) = self.sockets.get_mut(key) else {
                 continue;
             };

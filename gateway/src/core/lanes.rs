@@ -125,7 +125,7 @@ mod tests {
     use iris_storage::user_hash;
 
     use super::*;
-    use crate::shard::{Authenticator, Limits, ShardOptions};
+    use crate::shard::{Authenticator, Key, Limits, ShardOptions};
 
     struct Everybody;
 
@@ -135,8 +135,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_core_that_has_ended_holds_nobody_up() {
+    /// A shard of two with a user, whose connection it is, and a send to a user of
+    /// the other core.
+    fn sender() -> (Shard, Key, Vec<u8>) {
         let home_of = |name: &str| user_hash(1, name).home(2);
         let name_at = |core: usize| {
             let names = (0..100).map(|n| format!("user-{n}"));
@@ -152,8 +153,6 @@ mod tests {
             limits: Limits::default(),
             authenticator: Box::new(Everybody),
         });
-        let mut lanes = mesh(2);
-        let ended = lanes.pop();
         let id = shard.accepted();
         let mut input = Vec::new();
         classic::encode_login(&mut input, Name::parse(here.as_bytes()).expect("a name"));
@@ -162,8 +161,31 @@ mod tests {
         classic::encode_send(
             &mut input,
             Name::parse(there.as_bytes()).expect("a name"),
-            b"",
+            &[b'x'; 64],
         );
+        (shard, id, input)
+    }
+
+    #[test]
+    fn a_batch_is_due_before_anybody_has_to_wait_for_it() {
+        let (mut shard, id, input) = sender();
+        let mut lanes = mesh(2);
+        let mut sent = 0;
+        for _ in 0..20_000 {
+            shard.received(id, &input);
+            if shard.take_lanes_due() {
+                lanes[0].send(&mut shard, |_| sent += 1);
+            }
+        }
+        assert!(sent > 1, "batches go before the end of a turn");
+        assert_eq!(shard.metrics.lane_full_pauses, 0);
+    }
+
+    #[test]
+    fn a_core_that_has_ended_holds_nobody_up() {
+        let (mut shard, id, input) = sender();
+        let mut lanes = mesh(2);
+        let ended = lanes.pop();
         for _ in 0..LANE_BATCHES + 1 {
             shard.received(id, &input);
             lanes[0].send(&mut shard, |_| ());

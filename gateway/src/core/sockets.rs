@@ -5,6 +5,8 @@
 //! Owner: the core's thread. Indexed like the shard's connections; an entry whose
 //! generation is another connection's is no entry.
 
+use std::hint::black_box;
+
 use iris_protocol::CloseReason;
 
 use crate::shard::Key;
@@ -90,6 +92,16 @@ impl Sockets {
             shut: false,
             shutting: 0,
         });
+    }
+
+    /// Brings these sockets near, before they are used one by one; says how many.
+    pub(super) fn expect(&self, keys: impl Iterator<Item = Key>) -> usize {
+        let mut count = 0;
+        for key in keys {
+            black_box(self.0.get(key.index as usize).is_some_and(Option::is_some));
+            count += 1;
+        }
+        count
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Socket> {

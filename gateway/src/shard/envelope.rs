@@ -261,6 +261,7 @@ pub fn push(batch: &mut Vec<u8>, envelope: &Envelope<'_>) {
 }
 
 /// Reads the envelopes of a batch in place.
+#[derive(Clone)]
 pub struct Envelopes<'a> {
     rest: &'a [u8],
 }
@@ -269,6 +270,11 @@ impl<'a> Envelopes<'a> {
     /// The envelopes of `batch`.
     pub fn new(batch: &'a [u8]) -> Envelopes<'a> {
         Envelopes { rest: batch }
+    }
+
+    /// Whether all were read.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
     }
 
     fn take(&mut self, len: usize) -> &'a [u8] {

@@ -18,6 +18,7 @@
 //! read; a message that is neither acknowledged nor stored when its session ends
 //! is appended to the inbox.
 
+mod ahead;
 mod answer;
 mod connection;
 mod deliver;
@@ -55,6 +56,7 @@ use timers::Departed;
 use user::User;
 use wheel::Wheel;
 
+pub use ahead::BLOCK;
 pub use effects::{Effect, Effects};
 pub use limits::Limits;
 pub use slots::Key;
@@ -125,6 +127,8 @@ pub struct Shard {
     /// Store requests under way, by token.
     pending: Slab<Pending>,
     lanes: Vec<Lane>,
+    /// A batch is half full.
+    lanes_due: bool,
     pool: Pool,
     /// Input buffers for commands that arrive in pieces, for reuse.
     partials: Vec<Vec<u8>>,
@@ -159,6 +163,7 @@ impl Shard {
             directory: HashMap::default(),
             pending: Slab::new(),
             lanes: (0..options.cores).map(|_| Lane::default()).collect(),
+            lanes_due: false,
             pool: Pool::default(),
             partials: Vec::new(),
             wheel: Wheel::default(),
@@ -281,6 +286,12 @@ impl Shard {
     /// Whether envelopes wait for this core.
     pub fn has_batch(&self, core: u16) -> bool {
         !self.lanes[usize::from(core)].batch.is_empty()
+    }
+
+    /// Whether a batch has become half full since this was last asked: it should
+    /// go now, before those who need that lane have to wait.
+    pub fn take_lanes_due(&mut self) -> bool {
+        std::mem::take(&mut self.lanes_due)
     }
 
     /// Whether envelopes wait for any core.

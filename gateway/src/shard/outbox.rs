@@ -14,6 +14,7 @@
 //! its reader takes it, however late it is acknowledged.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::rc::Rc;
 
 use iris_protocol::framed::Answer;
@@ -72,6 +73,25 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Brings it near: see [`ahead`](super::ahead).
+    #[inline(always)]
+    pub fn touch(&self) {
+        black_box((self.chunks.len(), self.unacked.len(), self.unasked));
+    }
+
+    /// The same for what lies behind it: the oldest and the newest message, the
+    /// first and the last chunk, the senders.
+    #[inline(always)]
+    pub fn touch_ends(&self) {
+        black_box((
+            self.oldest().map(|entry| entry.payload_len),
+            self.unacked.last().map(|entry| entry.sender_len),
+            self.chunks.front().map(Chunk::end),
+            self.chunks.back().map(Chunk::end),
+            self.senders.back(),
+        ));
+    }
+
     /// Appends `len` bytes that `write` produces, contiguous in one chunk.
     #[inline(always)]
     pub fn push(&mut self, pool: &mut Pool, len: usize, write: impl FnOnce(&mut Vec<u8>)) {

@@ -8,8 +8,9 @@ use iris_protocol::{MessageId, Name, Outcome, RefusalReason, SEQUENCE_MAX};
 use iris_storage::user_hash;
 
 use super::Shard;
+use super::ahead::BLOCK;
 use super::connection::Pause;
-use super::envelope::{self, Envelope, Parcel};
+use super::envelope::{self, Envelope, Envelopes, Parcel};
 use super::slots::Key;
 use super::unacked::ReplyTo;
 use super::user::{Send, Sends};
@@ -136,7 +137,9 @@ impl Shard {
             self.deliver(&parcel);
         } else {
             self.metrics.lane_sent += 1;
-            envelope::push(&mut self.lanes[home].batch, &Envelope::Deliver(parcel));
+            let batch = &mut self.lanes[home].batch;
+            envelope::push(batch, &Envelope::Deliver(parcel));
+            self.lanes_due |= batch.len() > self.limits.lane_batch_bytes_max / 2;
         }
         true
     }
@@ -150,38 +153,53 @@ impl Shard {
     /// A batch of envelopes came from another core.
     pub fn lane_received(&mut self, from_core: u16, batch: &[u8]) {
         let mut arrived = Key::NONE;
-        for envelope in envelope::Envelopes::new(batch) {
-            match envelope {
-                Envelope::Deliver(parcel) => {
-                    self.metrics.lane_received += 1;
-                    self.deliver(&parcel);
-                }
-                Envelope::Answer {
-                    user,
-                    number,
-                    outcome,
-                } => self.answered(user, number, outcome),
-                Envelope::Throttle { user } => self.throttle(user),
-                Envelope::Arrival {
-                    segment,
-                    slot,
-                    framed,
-                    name,
-                } => arrived = self.arrival(segment, slot, framed, name),
-                Envelope::Received { bytes, cut: false } => self.received(arrived, bytes),
-                Envelope::Received { bytes, cut: true } => self.received_cut(arrived, bytes),
-                Envelope::Inquire {
-                    inquiry,
-                    connection,
-                    name,
-                } => self.inquired(from_core, connection, inquiry, name),
-                Envelope::Presence {
-                    connection,
-                    name,
-                    away_since_ms,
-                    follow_refused,
-                } => self.presence_answered(connection, name, away_since_ms, follow_refused),
+        let mut envelopes = Envelopes::new(batch);
+        while !envelopes.is_empty() {
+            let ahead = envelopes.clone().take(BLOCK);
+            self.expect_readers(ahead.filter_map(|envelope| match envelope {
+                Envelope::Deliver(parcel) => Some(parcel.hash),
+                _ => None,
+            }));
+            for envelope in envelopes.by_ref().take(BLOCK) {
+                self.envelope_received(from_core, &mut arrived, envelope);
             }
+        }
+    }
+
+    /// `arrived` is the connection that moved here last: what it had received
+    /// before follows it.
+    #[inline(always)]
+    fn envelope_received(&mut self, from_core: u16, arrived: &mut Key, envelope: Envelope<'_>) {
+        match envelope {
+            Envelope::Deliver(parcel) => {
+                self.metrics.lane_received += 1;
+                self.deliver(&parcel);
+            }
+            Envelope::Answer {
+                user,
+                number,
+                outcome,
+            } => self.answered(user, number, outcome),
+            Envelope::Throttle { user } => self.throttle(user),
+            Envelope::Arrival {
+                segment,
+                slot,
+                framed,
+                name,
+            } => *arrived = self.arrival(segment, slot, framed, name),
+            Envelope::Received { bytes, cut: false } => self.received(*arrived, bytes),
+            Envelope::Received { bytes, cut: true } => self.received_cut(*arrived, bytes),
+            Envelope::Inquire {
+                inquiry,
+                connection,
+                name,
+            } => self.inquired(from_core, connection, inquiry, name),
+            Envelope::Presence {
+                connection,
+                name,
+                away_since_ms,
+                follow_refused,
+            } => self.presence_answered(connection, name, away_since_ms, follow_refused),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! and sockets that take every byte and acknowledge it at once. For measuring what
 //! the shard itself costs.
 
-use iris_gateway::shard::{Authenticator, Effect, Key, Limits, Now, Shard, ShardOptions};
+use iris_gateway::shard::{Authenticator, BLOCK, Effect, Key, Limits, Now, Shard, ShardOptions};
 use iris_protocol::{Name, classic};
 use iris_storage::{Reply, Request};
 
@@ -78,10 +78,18 @@ impl BareShard {
 
     /// A turn in which so many messages are received, routed, sent and acknowledged.
     pub fn turn(&mut self, messages: usize) {
-        for _ in 0..messages {
-            let at = self.next % self.connections.len();
-            self.next = self.next.wrapping_add(104_729);
-            self.shard.received(self.connections[at], &self.sends[at]);
+        for _ in 0..messages.div_ceil(BLOCK) {
+            let users = self.connections.len();
+            let first = self.next;
+            self.next = first.wrapping_add(104_729 * BLOCK);
+            let block = (0..BLOCK).map(|n| first.wrapping_add(104_729 * n) % users);
+            let segments = block
+                .clone()
+                .map(|at| (self.connections[at], &self.sends[at][..]));
+            self.shard.expect_received(segments.clone());
+            for (connection, segment) in segments {
+                self.shard.received(connection, segment);
+            }
         }
         self.flush();
     }
@@ -92,7 +100,15 @@ impl BareShard {
     }
 
     fn flush(&mut self) {
-        while let Some(key) = self.shard.next_dirty() {
+        let mut until_expected = 0;
+        loop {
+            if until_expected == 0 {
+                until_expected = self.shard.expect_sends().count();
+            }
+            until_expected = until_expected.saturating_sub(1);
+            let Some(key) = self.shard.next_dirty() else {
+                break;
+            };
             while let Some(next) = self.shard.next_send(key) {
                 let len = next.chunk.len() - next.from;
                 drop(next.chunk);
