@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use iris_storage::{Store, StoreError, StoreOptions, StoreState};
+use iris_storage::{Quotas, Store, StoreError, StoreOptions, StoreState};
 use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -130,6 +130,7 @@ pub fn serve(
     // The executor panics where it finds none left, which explains nothing.
     let options = StoreOptions {
         free_bytes_min: config.free_bytes_min,
+        quotas: quotas(&config),
         ..StoreOptions::new(&config.data).for_cores(cores)
     };
     let needed = options.databases as u64 * DESCRIPTORS_OF_STORE
@@ -245,6 +246,15 @@ impl Authenticator for Auth {
     fn admits(&self, _user: &str, credential: Option<&[u8]>) -> bool {
         // Classic clients have no credential: only who asks for none lets them in.
         Auth::admits(self, credential.unwrap_or_default())
+    }
+}
+
+fn quotas(config: &Config) -> Quotas {
+    Quotas {
+        inbox_messages_max: u64::from(config.inbox_messages_max),
+        inbox_bytes_max: config.inbox_bytes_max,
+        store_bytes_max: config.store_bytes_max,
+        overflow: config.inbox_overflow,
     }
 }
 

@@ -8,13 +8,18 @@ use std::io;
 
 use fjall::{OwnedWriteBatch, PersistMode, Slice, Snapshot};
 
-use crate::account::{Account, Tail};
+use crate::account::Tail;
 use crate::client::{Envelope, Write};
-use crate::inbox::{self, FirstKept, Sum};
+use crate::clock;
 use crate::ledger::{self, Ledger};
 use crate::record;
 use crate::request::{FailureKind, Reply};
+use crate::totals::{TOTALS_KEY, Totals};
 use crate::user::{UserHash, UserKey, message_key};
+
+/// Messages of an inbox after which its account tells the tail again: the merge of tables destroys what has expired
+/// only before a tail that is told.
+const TELL_EVERY: u64 = 64;
 
 /// What became of a request.
 pub(crate) enum Step {
@@ -25,13 +30,17 @@ pub(crate) enum Step {
 
 /// A batch.
 pub(crate) struct Batch {
-    snapshot: Snapshot,
+    pub(crate) snapshot: Snapshot,
     write: OwnedWriteBatch,
-    number: u64,
+    pub(crate) number: u64,
+    /// When it was begun, Unix milliseconds: for expiry.
+    pub(crate) now_ms: u64,
+    /// As the database has them.
+    totals_before: Totals,
     replies: Vec<(usize, Reply)>,
     dirty: Vec<UserKey>,
     /// Something was promised that only a sync can keep.
-    synced: bool,
+    pub(crate) synced: bool,
     pub(crate) tally: Tally,
 }
 
@@ -42,6 +51,8 @@ pub(crate) struct Tally {
     pub(crate) appended: u64,
     pub(crate) appended_bytes: u64,
     pub(crate) burned: u64,
+    pub(crate) expired: u64,
+    pub(crate) dropped: u64,
     pub(crate) seen: u64,
     pub(crate) seen_lost: u64,
 }
@@ -53,6 +64,8 @@ impl Batch {
             snapshot: ledger.tables.database.snapshot(),
             write: OwnedWriteBatch::with_capacity(ledger.tables.database.clone(), requests),
             number,
+            now_ms: clock::now_ms(),
+            totals_before: ledger.totals,
             replies: Vec::with_capacity(requests),
             dirty: Vec::new(),
             synced: false,
@@ -76,10 +89,20 @@ impl Batch {
                 token,
                 user,
                 name,
-                record,
+                mut record,
             } => {
-                let reply = match self.append(ledger, user, &name, record) {
-                    Ok(sequence) => Reply::Appended { token, sequence },
+                let reply = match self.append(ledger, user, &name, &mut record) {
+                    Ok(Some(sequence)) => Reply::Appended { token, sequence },
+                    Ok(None) => {
+                        self.tally.requests -= 1;
+                        let request = Write::Append {
+                            token,
+                            user,
+                            name,
+                            record,
+                        };
+                        return Ok(Step::NotYet(Envelope { client, request }));
+                    }
                     Err(Refusal::Request(error)) => Reply::Failed { token, error },
                     Err(Refusal::Sequence(error)) => {
                         self.replies.push((
@@ -144,6 +167,10 @@ impl Batch {
             self.write
                 .insert(users, Slice::new(&user), ledger::settle(inbox, life));
         }
+        if ledger.totals != self.totals_before {
+            self.write
+                .insert(users, Slice::new(TOTALS_KEY), ledger.totals.encode());
+        }
         let durability = self.durability();
         match self.write.durability(Some(durability)).commit() {
             Ok(()) => Ok(self.replies),
@@ -167,47 +194,59 @@ impl Batch {
         self.replies
     }
 
+    /// `None`: the batch must be committed first. The record is taken only if it is appended.
     fn append(
         &mut self,
         ledger: &mut Ledger,
         user: UserHash,
         name: &str,
-        mut record: Vec<u8>,
-    ) -> Result<u64, Refusal> {
+        record: &mut Vec<u8>,
+    ) -> Result<Option<u64>, Refusal> {
         let key = user.key();
-        if !ledger.find(&self.snapshot, key, name)? {
+        let record_len = record.len() as u64;
+        let is_known = ledger.find(&self.snapshot, key, name)?;
+        if !self.make_room(ledger, key, is_known, record_len)? {
+            return Ok(None);
+        }
+        if !is_known {
             ledger.welcome(key, name);
             self.touch(ledger, key);
         }
-        let inbox = ledger
+        let tail = ledger
             .tails
             .recall(key)
-            .expect("found or remembered above, and nothing is forgotten in a batch");
-        let ordinal = inbox
-            .tail
+            .expect("found or remembered above, and nothing is forgotten in a batch")
+            .tail;
+        let ordinal = tail
             .ordinal
             .checked_add(1)
             .expect("nobody gets 2^64 messages");
-        let cumulative_bytes = inbox.tail.cumulative_bytes + record.len() as u64;
-        record::seal(&mut record, ordinal, cumulative_bytes)
-            .map_err(|_| FailureKind::BadRequest)?;
+        let cumulative_bytes = tail.cumulative_bytes + record_len;
+        record::seal(record, ordinal, cumulative_bytes).map_err(|_| FailureKind::BadRequest)?;
+        ledger.admit(record_len)?;
         let sequence = ledger.sequences.next().map_err(Refusal::Sequence)?;
-        inbox.tail = Tail {
-            sequence,
-            ordinal,
-            cumulative_bytes,
-        };
-        inbox.tail_unwritten = true;
-        inbox.appended_in = self.number;
+        ledger.totals.last_sequence = sequence;
+        if let Some(inbox) = ledger.tails.recall(key) {
+            inbox.tail = Tail {
+                sequence,
+                ordinal,
+                cumulative_bytes,
+            };
+            inbox.tail_unwritten = true;
+            inbox.appended_in = self.number;
+        }
+        if ordinal.is_multiple_of(TELL_EVERY) {
+            self.touch(ledger, key);
+        }
         self.synced = true;
         self.tally.appended += 1;
-        self.tally.appended_bytes += record.len() as u64;
+        self.tally.appended_bytes += record_len;
         self.write.insert(
             &ledger.tables.messages,
             Slice::new(&message_key(key, sequence)),
-            record,
+            std::mem::take(record),
         );
-        Ok(sequence)
+        Ok(Some(sequence))
     }
 
     /// False: the batch must be committed first.
@@ -219,47 +258,13 @@ impl Batch {
         head: u64,
     ) -> Result<bool, FailureKind> {
         let key = user.key();
-        if !ledger.find(&self.snapshot, key, name)? {
-            return Ok(true);
+        // A head that stands there already is durable before, or with this batch.
+        if ledger.find(&self.snapshot, key, name)? {
+            let Some(gone) = self.move_head(ledger, key, head)? else {
+                return Ok(false);
+            };
+            self.tally.burned += gone.messages;
         }
-        let inbox = ledger
-            .tails
-            .recall(key)
-            .expect("found above, and nothing is forgotten in a batch");
-        let tail = inbox.tail;
-        // Never beyond what is there: a later message has a higher sequence, and must not be born burned.
-        let head = head.min(tail.sequence + 1);
-        if head <= inbox.account.head {
-            // Durable before, or with this batch; but a promise all the same.
-            return Ok(true);
-        }
-        let everything = Sum {
-            messages: tail.ordinal,
-            bytes: tail.cumulative_bytes,
-        };
-        let burned = if head > tail.sequence {
-            everything
-        } else {
-            match inbox::first_kept(&ledger.tables, &self.snapshot, key, head)? {
-                FirstKept::Sound(before) => before,
-                FirstKept::NoneSound(_) if inbox.appended_in == self.number => return Ok(false),
-                FirstKept::NoneSound(damaged) => Sum {
-                    messages: everything.messages.saturating_sub(damaged.messages),
-                    bytes: everything.bytes.saturating_sub(damaged.bytes),
-                },
-            }
-        };
-        self.tally.burned += burned
-            .messages
-            .saturating_sub(inbox.account.burned_messages);
-        inbox.account = Account {
-            head,
-            burned_messages: burned.messages,
-            burned_bytes: burned.bytes,
-            last_seen_ms: inbox.account.last_seen_ms,
-        };
-        self.synced = true;
-        self.touch(ledger, key);
         Ok(true)
     }
 
@@ -287,7 +292,7 @@ impl Batch {
         }
     }
 
-    fn touch(&mut self, ledger: &mut Ledger, user: UserKey) {
+    pub(crate) fn touch(&mut self, ledger: &mut Ledger, user: UserKey) {
         if let Some(inbox) = ledger.tails.recall(user)
             && !inbox.dirty
         {
@@ -324,6 +329,7 @@ mod tests {
     use crate::folder::Folder;
     use crate::ledger::LedgerSource;
     use crate::options::StoreOptions;
+    use crate::quota::Room;
     use crate::reclaim::Reclaim;
 
     /// No test can cut the power; that a promise asks for a sync is what can be held on to.
@@ -338,6 +344,7 @@ mod tests {
         let tables = tables.pop().expect("one");
         let ledgers = LedgerSource {
             sequences,
+            room: Room::default(),
             tails_max: 10,
         };
         let mut ledger = ledgers.open(&tables).expect("a sequence");

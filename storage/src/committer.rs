@@ -64,7 +64,7 @@ impl Committer {
         links: Links,
         options: &StoreOptions,
     ) -> Committer {
-        Committer {
+        let committer = Committer {
             number,
             ledger: Some(ledger),
             links,
@@ -75,6 +75,18 @@ impl Committer {
             in_hand: Vec::new(),
             batches: 0,
             closing: false,
+        };
+        committer.begin();
+        committer
+    }
+
+    /// A ledger was handed over.
+    fn begin(&self) {
+        let mut counts = lock(self.own_counts());
+        counts.stopped = false;
+        if let Some(ledger) = &self.ledger {
+            counts.live_messages = ledger.totals.messages;
+            counts.live_bytes = ledger.totals.bytes;
         }
     }
 
@@ -129,7 +141,7 @@ impl Committer {
             Write::Close => self.closing = true,
             Write::Resume(ledger) => {
                 self.ledger = Some(*ledger);
-                lock(self.own_counts()).stopped = false;
+                self.begin();
             }
             Write::GiveUp => {
                 if let Some(ledger) = self.ledger.take() {
@@ -246,6 +258,10 @@ impl Committer {
         counts.appended += tally.appended;
         counts.appended_bytes += tally.appended_bytes;
         counts.burned += tally.burned;
+        counts.expired += tally.expired;
+        counts.dropped += tally.dropped;
+        counts.live_messages = ledger.totals.messages;
+        counts.live_bytes = ledger.totals.bytes;
         counts.seen += tally.seen;
         counts.seen_lost += tally.seen_lost;
         counts.tail_misses = ledger.tail_misses;

@@ -34,6 +34,24 @@ impl Sum {
     }
 }
 
+/// What an inbox holds: all that stands between its head and its tail.
+pub(crate) fn live(account: &Account, tail: &Tail) -> Sum {
+    Sum {
+        messages: tail.ordinal.saturating_sub(account.burned_messages),
+        bytes: tail.cumulative_bytes.saturating_sub(account.burned_bytes),
+    }
+}
+
+/// What stands first in an inbox, as far as it is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Front {
+    /// Where the first message is that has not expired, or where one would be.
+    pub(crate) head: u64,
+    /// When that message expires, Unix milliseconds; `u64::MAX` if never, 0 if that is not known: no message was
+    /// found, it fails its checks, or so many had expired that the search was ended.
+    pub(crate) expires_at_ms: u64,
+}
+
 /// What is known of the messages before a head, from those that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FirstKept {
@@ -156,6 +174,55 @@ pub(crate) fn first_kept(
         }
     }
     Ok(FirstKept::NoneSound(damaged))
+}
+
+/// Looks for the first message that has not expired. It looks at no more than [`SKIPPED_MAX`].
+pub(crate) fn front(
+    tables: &Tables,
+    snapshot: &Snapshot,
+    user: UserKey,
+    head: u64,
+    now_ms: u64,
+) -> Result<Front, FailureKind> {
+    let mut front = Front {
+        head,
+        expires_at_ms: 0,
+    };
+    for row in Rows::from(tables, snapshot, user, head).take(SKIPPED_MAX) {
+        let row = row?;
+        let Ok(view) = record::view(&row.value) else {
+            break;
+        };
+        if !view.is_expired(now_ms) {
+            front.expires_at_ms = match view.expires_at_ms {
+                0 => u64::MAX,
+                at_ms => at_ms,
+            };
+            break;
+        }
+        front.head = row.sequence.saturating_add(1);
+    }
+    Ok(front)
+}
+
+/// The head that leaves at least `lack` behind, or all there is if that is less; `None` if there is nothing.
+pub(crate) fn behind_oldest(
+    tables: &Tables,
+    snapshot: &Snapshot,
+    user: UserKey,
+    head: u64,
+    lack: Sum,
+) -> Result<Option<u64>, FailureKind> {
+    let (mut passed, mut behind) = (Sum::default(), None);
+    for row in Rows::from(tables, snapshot, user, head) {
+        if passed.messages >= lack.messages && passed.bytes >= lack.bytes {
+            break;
+        }
+        let row = row?;
+        passed.add(row.value.len());
+        behind = Some(row.sequence.saturating_add(1));
+    }
+    Ok(behind)
 }
 
 /// Reads on from the head, or from where the last page ended.

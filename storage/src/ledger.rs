@@ -1,7 +1,7 @@
 //! What the committer knows across batches: where each inbox begins and ends, and the sequences.
 //!
 //! Owner: the committer. Invariant: what it remembers of a user is what the database holds, and on top of that
-//! what the batch in the making will write; after a failed batch
+//! what the batch in the making will write; the same holds for the totals. After a failed batch
 //! it is thrown away, and a new one begins with the database when that is opened again.
 
 use std::io;
@@ -10,10 +10,12 @@ use fjall::Snapshot;
 
 use crate::account::{self, Account, Stored, Tail};
 use crate::database::Tables;
-use crate::inbox;
+use crate::inbox::{self, Sum};
+use crate::quota::Room;
 use crate::request::FailureKind;
 use crate::sequence::Sequences;
 use crate::tails::{Inbox, Tails};
+use crate::totals::Totals;
 use crate::user::UserKey;
 
 /// What the committer knows across batches.
@@ -23,6 +25,10 @@ pub(crate) struct Ledger {
     pub(crate) sequences: Sequences,
     /// The name of this life of the database: a sequence, so that no other has the same.
     pub(crate) life: u64,
+    /// What the inboxes of this database hold.
+    pub(crate) totals: Totals,
+    /// How much that may be.
+    pub(crate) room: Room,
     /// Look-ups since the store was opened, for users who were not remembered.
     pub(crate) tail_misses: u64,
 }
@@ -31,6 +37,8 @@ pub(crate) struct Ledger {
 #[derive(Clone)]
 pub(crate) struct LedgerSource {
     pub(crate) sequences: Sequences,
+    /// What their inboxes may hold together.
+    pub(crate) room: Room,
     /// Users that one ledger remembers.
     pub(crate) tails_max: usize,
 }
@@ -39,19 +47,46 @@ impl LedgerSource {
     /// A ledger that remembers nothing, for a database that was just opened.
     ///
     /// # Errors
-    /// If no sequence is to be had.
+    /// If no sequence is to be had, or the totals cannot be read.
     pub(crate) fn open(&self, tables: &Tables) -> io::Result<Ledger> {
+        let totals = Totals::load(tables).map_err(io::Error::other)?;
+        let life = self.sequences.next()?;
+        self.room.add(totals.bytes);
         Ok(Ledger {
             tables: tables.clone(),
             tails: Tails::new(self.tails_max),
-            life: self.sequences.next()?,
+            life,
             sequences: self.sequences.clone(),
+            totals,
+            room: self.room.clone(),
             tail_misses: 0,
         })
     }
 }
 
 impl Ledger {
+    /// The head of a remembered user.
+    pub(crate) fn head(&mut self, user: UserKey) -> u64 {
+        self.tails
+            .recall(user)
+            .map_or(0, |inbox| inbox.account.head)
+    }
+
+    /// One more record stands in an inbox.
+    pub(crate) fn admit(&mut self, record_len: u64) -> Result<(), FailureKind> {
+        self.room.take(record_len)?;
+        self.totals.messages += 1;
+        self.totals.bytes += record_len;
+        Ok(())
+    }
+
+    /// A head has moved past these.
+    pub(crate) fn forgo(&mut self, gone: Sum) {
+        self.room.release(gone.bytes.min(self.totals.bytes));
+        self.totals.messages = self.totals.messages.saturating_sub(gone.messages);
+        self.totals.bytes = self.totals.bytes.saturating_sub(gone.bytes);
+    }
+
     /// Whether the user has an account; if so, it is in memory from now on.
     pub(crate) fn find(
         &mut self,
@@ -84,6 +119,7 @@ impl Ledger {
             dirty: false,
             tail_unwritten: !told_now,
             appended_in: 0,
+            front_expires_at_ms: 0,
         };
         self.tails.remember(user, inbox);
         Ok(true)
@@ -102,8 +138,15 @@ impl Ledger {
             dirty: false,
             tail_unwritten: false,
             appended_in: 0,
+            front_expires_at_ms: 0,
         };
         self.tails.remember(user, inbox);
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.room.release(self.totals.bytes);
     }
 }
 

@@ -20,6 +20,14 @@ pub struct StoreMetrics {
     pub appended_bytes: u64,
     /// Messages burned.
     pub burned: u64,
+    /// Messages that expired and that a head has passed: they are out of their inbox.
+    pub expired: u64,
+    /// Messages that gave way to newer ones in a full inbox.
+    pub dropped: u64,
+    /// Messages that stand in the inboxes now, those that expired since their head last moved among them.
+    pub live_messages: u64,
+    /// Bytes of their records.
+    pub live_bytes: u64,
     /// Times a last-seen was noted.
     pub seen: u64,
     /// Last-seens that could not be noted: their account failed its checks, or writes had failed.
@@ -37,7 +45,7 @@ pub struct StoreMetrics {
     /// Messages in them.
     pub page_messages: u64,
     /// Records that a page skipped because they had expired.
-    pub expired: u64,
+    pub skipped_expired: u64,
     /// Records that a page skipped because they failed their checks, or lay where a table cannot be read.
     pub lost: u64,
     /// Pages that went around a part of a table that cannot be read.
@@ -77,6 +85,10 @@ impl Default for StoreMetrics {
             appended: 0,
             appended_bytes: 0,
             burned: 0,
+            expired: 0,
+            dropped: 0,
+            live_messages: 0,
+            live_bytes: 0,
             seen: 0,
             seen_lost: 0,
             commits: 0,
@@ -85,7 +97,7 @@ impl Default for StoreMetrics {
             tail_misses: 0,
             pages: 0,
             page_messages: 0,
-            expired: 0,
+            skipped_expired: 0,
             lost: 0,
             pages_broken: 0,
             recovered: 0,
@@ -109,6 +121,10 @@ pub(crate) struct CommitterCounts {
     pub(crate) appended: u64,
     pub(crate) appended_bytes: u64,
     pub(crate) burned: u64,
+    pub(crate) expired: u64,
+    pub(crate) dropped: u64,
+    pub(crate) live_messages: u64,
+    pub(crate) live_bytes: u64,
     pub(crate) seen: u64,
     pub(crate) seen_lost: u64,
     pub(crate) commits: u64,
@@ -126,6 +142,10 @@ impl Default for CommitterCounts {
             appended: 0,
             appended_bytes: 0,
             burned: 0,
+            expired: 0,
+            dropped: 0,
+            live_messages: 0,
+            live_bytes: 0,
             seen: 0,
             seen_lost: 0,
             commits: 0,
@@ -144,6 +164,10 @@ impl CommitterCounts {
         total.appended += self.appended;
         total.appended_bytes += self.appended_bytes;
         total.burned += self.burned;
+        total.expired += self.expired;
+        total.dropped += self.dropped;
+        total.live_messages += self.live_messages;
+        total.live_bytes += self.live_bytes;
         total.seen += self.seen;
         total.seen_lost += self.seen_lost;
         total.commits += self.commits;
@@ -202,7 +226,7 @@ impl Counts {
             let reader = lock(reader);
             total.pages += reader.pages;
             total.page_messages += reader.page_messages;
-            total.expired += reader.expired;
+            total.skipped_expired += reader.expired;
             total.lost += reader.lost;
             total.pages_broken += reader.broken;
             total.accounts += reader.accounts;

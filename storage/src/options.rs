@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::quota::Quotas;
+
 /// Most databases of a folder: one for each four cores of the largest machine the gateway runs on.
 pub(crate) const DATABASES_MAX: usize = 256;
 /// Cores whose messages one committer and one journal can take: well above what four cores receive.
@@ -22,6 +24,8 @@ pub struct StoreOptions {
     /// Databases of a new folder, each with a committer of its own; a user's inbox lies in one of them. A folder that
     /// exists keeps the number it was made with. At most 256.
     pub databases: usize,
+    /// What an inbox, and all of them together, may hold.
+    pub quotas: Quotas,
     /// How long the committer waits for company after the first request of a batch. Zero: it takes what is there.
     /// What arrives during a sync makes the next batch, so under load batches are large without any wait.
     pub commit_window: Duration,
@@ -58,6 +62,7 @@ impl StoreOptions {
         StoreOptions {
             path: path.into(),
             databases: 1,
+            quotas: Quotas::default(),
             commit_window: Duration::ZERO,
             commit_requests_max: 4096,
             commit_bytes_max: 8 * 1024 * 1024,

@@ -157,10 +157,11 @@ fn account(
         });
     };
     let tail = inbox::tail(tables, &snapshot, user.key(), &account)?;
+    let live = inbox::live(&account, &tail);
     Ok(Reply::Account {
         token,
-        messages: tail.ordinal.saturating_sub(account.burned_messages),
-        bytes: tail.cumulative_bytes.saturating_sub(account.burned_bytes),
+        messages: live.messages,
+        bytes: live.bytes,
         last_seen_ms: account.last_seen_ms,
     })
 }

@@ -1,7 +1,7 @@
 //! Destroys on disk what was burned or has expired, when the database merges tables anyway.
 //!
 //! Runs on fjall's worker threads. It only ever removes what no page would return: below the durable head, or
-//! past its time to live. A head that the `users` keyspace shows is durable, since fjall shows a batch only
+//! past its time to live and not the last of its inbox. A head that the `users` keyspace shows is durable, since fjall shows a batch only
 //! after its sync. What is destroyed may come back from the journal at a recovery; the head still hides it.
 //! When in doubt (no account, an account or a record that fails its checks) a record is kept, and the merge
 //! goes on.
@@ -70,33 +70,43 @@ impl Factory for Reclaim {
     }
 }
 
+/// Of one inbox, as its account on disk tells them.
+#[derive(Clone, Copy, Default)]
+struct Bounds {
+    /// What lies before it is burned.
+    head: u64,
+    /// The last message may be this one or a later one.
+    told_tail: u64,
+}
+
 struct Filter {
     users: Option<Keyspace>,
     now_ms: u64,
-    /// The user whose messages are passing, with the head: keys come sorted, so one look-up serves a user.
-    of: Option<(UserKey, u64)>,
+    /// The user whose messages are passing, with the bounds: keys come sorted, so one look-up serves a user.
+    of: Option<(UserKey, Bounds)>,
     counts: Arc<ReclaimCounts>,
     burned: u64,
     expired: u64,
 }
 
 impl Filter {
-    fn head(&mut self, user: UserKey) -> u64 {
+    fn bounds(&mut self, user: UserKey) -> Bounds {
         match self.of {
-            Some((of, head)) if of == user => head,
+            Some((of, bounds)) if of == user => bounds,
             _ => {
-                let head = self.read_head(user).unwrap_or(0);
-                self.of = Some((user, head));
-                head
+                let bounds = self.read_bounds(user).unwrap_or_default();
+                self.of = Some((user, bounds));
+                bounds
             }
         }
     }
 
-    fn read_head(&self, user: UserKey) -> Option<u64> {
+    fn read_bounds(&self, user: UserKey) -> Option<Bounds> {
         let value = self.users.as_ref()?.get(user).ok()??;
-        account::decode(&value)
-            .ok()
-            .map(|stored| stored.account.head)
+        account::decode(&value).ok().map(|stored| Bounds {
+            head: stored.account.head,
+            told_tail: stored.tail.sequence,
+        })
     }
 }
 
@@ -105,9 +115,14 @@ impl CompactionFilter for Filter {
         let Some((user, sequence)) = split_message_key(item.key()) else {
             return Ok(Verdict::Keep);
         };
-        if sequence < self.head(user) {
+        let bounds = self.bounds(user);
+        if sequence < bounds.head {
             self.burned += 1;
             return Ok(Verdict::Destroy);
+        }
+        // The last message tells how many there ever were, so it stays until a head has passed it.
+        if sequence >= bounds.told_tail {
+            return Ok(Verdict::Keep);
         }
         // The header alone may lie; a record is destroyed as expired only if all of it is sound.
         let value = item.value()?;

@@ -158,6 +158,10 @@ pub enum FailureKind {
     Overloaded,
     /// Less is free on the disk than must be: once there is room again it may pass.
     DiskFull,
+    /// The inbox holds as much as one may: once its reader was here it may pass.
+    InboxFull,
+    /// The data folder holds as much as it may: once some readers were here it may pass.
+    StoreFull,
     /// Another user's name has the same key; this name cannot have an inbox here.
     NameCollision,
     /// A name that is empty or longer than 255 bytes, or a record that is not one.
@@ -174,9 +178,11 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All of them, in the order of their counters.
-    pub const ALL: [FailureKind; 8] = [
+    pub const ALL: [FailureKind; 10] = [
         FailureKind::Overloaded,
         FailureKind::DiskFull,
+        FailureKind::InboxFull,
+        FailureKind::StoreFull,
         FailureKind::NameCollision,
         FailureKind::BadRequest,
         FailureKind::Damaged,
@@ -190,6 +196,8 @@ impl FailureKind {
         match self {
             FailureKind::Overloaded => "overloaded",
             FailureKind::DiskFull => "disk-full",
+            FailureKind::InboxFull => "inbox-full",
+            FailureKind::StoreFull => "store-full",
             FailureKind::NameCollision => "name-collision",
             FailureKind::BadRequest => "bad-request",
             FailureKind::Damaged => "damaged",

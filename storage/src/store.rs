@@ -22,6 +22,7 @@ use crate::folder::Folder;
 use crate::ledger::LedgerSource;
 use crate::metrics::{Counts, StoreMetrics};
 use crate::options::StoreOptions;
+use crate::quota::Room;
 use crate::reader::Reader;
 use crate::reclaim::Reclaim;
 use crate::recovery::Recovery;
@@ -69,6 +70,7 @@ impl Store {
         let (opened, sequences, recovery) = database::open_all(&folder, &options, &reclaims)?;
         let source = LedgerSource {
             sequences,
+            room: Room::new(options.quotas),
             tails_max: options.tails_max.div_ceil(options.databases),
         };
         let mut ledgers = Vec::new();

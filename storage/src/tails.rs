@@ -27,6 +27,8 @@ pub(crate) struct Inbox {
     pub(crate) tail_unwritten: bool,
     /// The batch that appended to it last.
     pub(crate) appended_in: u64,
+    /// When the message at the head expires, Unix milliseconds; 0: not known.
+    pub(crate) front_expires_at_ms: u64,
 }
 
 /// A bounded memory of users.
@@ -109,6 +111,7 @@ mod tests {
             dirty: false,
             tail_unwritten: true,
             appended_in: 0,
+            front_expires_at_ms: 0,
         }
     }
 

@@ -145,6 +145,18 @@ fn listen(folder: &Path, lifetime: Duration, said: &mut BTreeMap<u64, Said>) -> 
     sequences
 }
 
+/// The totals are written with what they count: after the kill they are the sum of what can be drained.
+fn check_totals(rig: &mut Rig) {
+    let (mut messages, mut bytes) = (0, 0);
+    for name in (0..USERS).map(name).chain(["between".to_string()]) {
+        for (_, payload) in rig.drain(&name, 700).0 {
+            messages += 1;
+            bytes += rig::record_len(&payload);
+        }
+    }
+    assert_eq!(rig.totals(), (messages, bytes));
+}
+
 /// Holds the store against what was said; returns the highest sequence in it.
 fn check(rig: &mut Rig, said: &BTreeMap<u64, Said>) -> u64 {
     let mut highest = 0;
@@ -220,6 +232,7 @@ fn what_was_acknowledged_survives_kill_9() {
         }
         highest = highest.max(sequences.last().copied().unwrap_or(0));
         let mut rig = Rig::with(options(folder.path()));
+        check_totals(&mut rig);
         // Also what was never acknowledged but is there has used up its sequence.
         highest = highest.max(check(&mut rig, &said));
         if round % 2 == 0 {

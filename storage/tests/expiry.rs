@@ -32,7 +32,7 @@ fn what_has_expired_is_skipped_and_what_has_not_is_delivered() {
         .collect();
     assert_eq!(payloads, [b"new", b"for"]);
     assert_eq!((page.end, page.lost), (true, 0));
-    assert_eq!(rig.store.metrics().expired, 2);
+    assert_eq!(rig.store.metrics().skipped_expired, 2);
     // Counted until the head passes them; the page's `next` leaves all of them behind.
     assert_eq!(rig.account("anna").0, 4);
     rig.burn("anna", page.next);

@@ -1,11 +1,12 @@
 //! The store against a model of it: any mix of appends, burns, pages, accounts and restarts, several at a time so
-//! that they share batches, leaves each inbox exactly as the model has it.
+//! that they share batches, leaves each inbox and the totals exactly as the model has them, within limits that are
+//! hit often.
 
 mod rig;
 
 use std::collections::BTreeMap;
 
-use iris_storage::{Reply, Request};
+use iris_storage::{FailureKind, Overflow, Quotas, Reply, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rig::{Rig, record_len};
@@ -67,7 +68,70 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     )
 }
 
-fn together(rig: &mut Rig, model: &mut BTreeMap<usize, ModelInbox>, last: &mut u64, ops: &[Op]) {
+impl ModelInbox {
+    fn bytes(&self) -> u64 {
+        self.messages
+            .iter()
+            .map(|(_, payload, _)| record_len(payload))
+            .sum()
+    }
+}
+
+/// What the model says to an append: `None` if it is taken.
+fn refusal(
+    model: &mut BTreeMap<usize, ModelInbox>,
+    user: usize,
+    len: u64,
+    quotas: &Quotas,
+) -> Option<FailureKind> {
+    let others: u64 = model
+        .iter()
+        .filter(|(other, _)| **other != user)
+        .map(|(_, inbox)| inbox.bytes())
+        .sum();
+    let inbox = model.entry(user).or_default();
+    let full = |inbox: &ModelInbox| {
+        if inbox.messages.len() as u64 + 1 > quotas.inbox_messages_max
+            || inbox.bytes() + len > quotas.inbox_bytes_max
+        {
+            Some(FailureKind::InboxFull)
+        } else if others + inbox.bytes() + len > quotas.store_bytes_max {
+            Some(FailureKind::StoreFull)
+        } else {
+            None
+        }
+    };
+    full(inbox)?;
+    let expired = inbox
+        .messages
+        .iter()
+        .take_while(|message| message.2)
+        .count();
+    inbox.messages.drain(..expired);
+    let fits_alone = len <= quotas.inbox_bytes_max && others + len <= quotas.store_bytes_max;
+    if quotas.overflow == Overflow::DropOldest && fits_alone {
+        while full(inbox).is_some() {
+            inbox.messages.remove(0);
+        }
+    }
+    full(inbox)
+}
+
+/// What is due for a request.
+#[derive(Debug)]
+enum Due {
+    Sequence(u64),
+    Refusal(FailureKind),
+    Burned,
+}
+
+fn together(
+    rig: &mut Rig,
+    model: &mut BTreeMap<usize, ModelInbox>,
+    last: &mut u64,
+    ops: &[Op],
+    quotas: &Quotas,
+) {
     let mut expected = Vec::new();
     for op in ops {
         match op {
@@ -76,8 +140,12 @@ fn together(rig: &mut Rig, model: &mut BTreeMap<usize, ModelInbox>, last: &mut u
                 let expires_at_ms = if *expired { LONG_AGO_MS } else { 0 };
                 let request = rig.append_request(USERS[*user], &payload, expires_at_ms);
                 rig.client.submit(request);
+                if let Some(reason) = refusal(model, *user, record_len(&payload), quotas) {
+                    expected.push(Due::Refusal(reason));
+                    continue;
+                }
                 *last += 1;
-                expected.push(Some(*last));
+                expected.push(Due::Sequence(*last));
                 let inbox = model.entry(*user).or_default();
                 inbox.messages.push((*last, payload, *expired));
             }
@@ -96,7 +164,7 @@ fn together(rig: &mut Rig, model: &mut BTreeMap<usize, ModelInbox>, last: &mut u
                     name: USERS[*user].into(),
                     head,
                 });
-                expected.push(None);
+                expected.push(Due::Burned);
             }
             Op::Seen { user, at_ms } => {
                 rig.seen(USERS[*user], *at_ms);
@@ -107,8 +175,9 @@ fn together(rig: &mut Rig, model: &mut BTreeMap<usize, ModelInbox>, last: &mut u
     }
     for expected in expected {
         match (rig.reply(), expected) {
-            (Reply::Appended { sequence, .. }, Some(expected)) => assert_eq!(sequence, expected),
-            (Reply::Burned { .. }, None) => {}
+            (Reply::Appended { sequence, .. }, Due::Sequence(due)) => assert_eq!(sequence, due),
+            (Reply::Failed { error, .. }, Due::Refusal(due)) => assert_eq!(error, due),
+            (Reply::Burned { .. }, Due::Burned) => {}
             (reply, expected) => panic!("{reply:?} where {expected:?} was due"),
         }
     }
@@ -122,11 +191,7 @@ fn look(rig: &mut Rig, inbox: &ModelInbox, user: usize, messages_max: usize) {
         .map(|(sequence, payload, _)| (*sequence, payload.clone()))
         .collect();
     assert_eq!(rig.drain(USERS[user], messages_max), (kept, 0));
-    let bytes: u64 = inbox
-        .messages
-        .iter()
-        .map(|(_, payload, _)| record_len(payload))
-        .sum();
+    let bytes = inbox.bytes();
     let (messages, bytes_found, _) = rig.account(USERS[user]);
     assert_eq!(
         (messages, bytes_found),
@@ -134,34 +199,64 @@ fn look(rig: &mut Rig, inbox: &ModelInbox, user: usize, messages_max: usize) {
     );
 }
 
-/// Appends one message, to learn where the sequence stands.
-fn learn(rig: &mut Rig, last: &mut u64) {
-    let sequence = rig.append("probe", b"");
-    assert!(sequence > *last, "{sequence} after {last}");
-    *last = sequence;
+fn quotas() -> impl Strategy<Value = Quotas> {
+    let quotas = |(inbox_messages_max, inbox_bytes_max, store_bytes_max, drops)| Quotas {
+        inbox_messages_max,
+        inbox_bytes_max,
+        store_bytes_max,
+        overflow: if drops {
+            Overflow::DropOldest
+        } else {
+            Overflow::Refuse
+        },
+    };
+    let far = 1_000_000u64;
+    (
+        prop_oneof![Just(far), 1..12u64],
+        prop_oneof![Just(far), 100..2_000u64],
+        prop_oneof![Just(far), 500..4_000u64],
+        any::<bool>(),
+    )
+        .prop_map(quotas)
 }
+
+fn check_totals(rig: &mut Rig, model: &BTreeMap<usize, ModelInbox>) {
+    let messages = model
+        .values()
+        .map(|inbox| inbox.messages.len() as u64)
+        .sum();
+    let bytes = model.values().map(ModelInbox::bytes).sum();
+    assert_eq!(rig.totals(), (messages, bytes));
+}
+
+/// Each opening begins a new block of sequences, whose first names that life of the database.
+const SEQUENCE_BLOCK: u64 = 1 << 20;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_inbox_is_as_the_model_has_it(steps in steps(), tails_max in prop_oneof![Just(1usize), Just(1000)]) {
+    fn every_inbox_is_as_the_model_has_it(steps in steps(), tails_max in prop_oneof![Just(1usize), Just(1000)], quotas in quotas()) {
         let folder = tempfile::tempdir().expect("a folder");
         // A memory of one user makes the store look nearly everything up.
-        let options = || iris_storage::StoreOptions { tails_max, ..rig::options(folder.path()) };
+        let options = || iris_storage::StoreOptions { tails_max, quotas, ..rig::options(folder.path()) };
         let mut rig = Rig::with(options());
-        let (mut model, mut last) = (BTreeMap::new(), 0);
-        learn(&mut rig, &mut last);
+        let (mut model, mut last, mut openings) = (BTreeMap::new(), 1, 1);
         for step in &steps {
             match step {
-                Step::Together(ops) => together(&mut rig, &mut model, &mut last, ops),
+                Step::Together(ops) => {
+                    together(&mut rig, &mut model, &mut last, ops, &quotas);
+                    check_totals(&mut rig, &model);
+                }
                 Step::Look { user, messages_max } => {
                     look(&mut rig, model.entry(*user).or_default(), *user, *messages_max);
                 }
                 Step::Restart => {
                     rig.close();
                     rig = Rig::with(options());
-                    learn(&mut rig, &mut last);
+                    check_totals(&mut rig, &model);
+                    last = openings * SEQUENCE_BLOCK + 1;
+                    openings += 1;
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::panic;
 use std::sync::Once;
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
-use iris_storage::{FailureKind, Reply, Request, StoreState, record};
+use iris_storage::{FailureKind, Quotas, Reply, Request, StoreState, record};
 use rig::Rig;
 
 /// Panics are expected here; their messages would only frighten whoever reads the test's output.
@@ -38,6 +38,10 @@ fn a_panic_of_the_committer_leaves_nobody_waiting() {
     let window = std::time::Duration::from_millis(100);
     let mut rig = Rig::with(iris_storage::StoreOptions {
         commit_window: window,
+        quotas: Quotas {
+            inbox_messages_max: u64::MAX,
+            ..Quotas::default()
+        },
         ..rig::options(folder.path())
     });
     for name in ["ben", "anna", "carl"] {

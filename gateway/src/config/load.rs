@@ -149,6 +149,21 @@ impl Loaded {
         if let Err(problem) = config.cores.place(cpus) {
             return conflict("cores", problem);
         }
+        // A record: 53 bytes, a sender of up to 255, the payload.
+        let record_bytes_max = u64::from(config.payload_bytes_max) + 53 + 255;
+        for (key, bytes) in [
+            ("inbox_bytes_max", config.inbox_bytes_max),
+            ("store_bytes_max", config.store_bytes_max),
+        ] {
+            if bytes < record_bytes_max {
+                return conflict(
+                    key,
+                    format!(
+                        "{bytes} bytes are less than the largest message takes ({record_bytes_max}, after payload_bytes_max)"
+                    ),
+                );
+            }
+        }
         if config.ttl_default > config.ttl_max {
             return conflict("ttl_default", "is longer than ttl_max".to_owned());
         }
@@ -264,6 +279,7 @@ mod tests {
         for flags in [
             vec![("outbox_bytes_max", "4KiB")],
             vec![("ttl_default", "2d"), ("ttl_max", "1d")],
+            vec![("inbox_bytes_max", "64KiB")],
             vec![("listen", "127.0.0.1:9085")],
             vec![("listen", "127.0.0.1:1,127.0.0.1:1")],
             vec![("listen", "")],

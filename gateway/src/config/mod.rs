@@ -19,6 +19,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use iris_storage::{Overflow, Quotas};
+
 pub use auth::{Auth, Secret};
 pub use cores::Cores;
 pub use load::{ConfigError, Given, Loaded, Origin, load};
@@ -60,6 +62,14 @@ pub struct Config {
     pub follows_max: u32,
     /// Sessions that may follow one user.
     pub followers_max: u32,
+    /// Messages one inbox may hold.
+    pub inbox_messages_max: u32,
+    /// Bytes of records one inbox may hold.
+    pub inbox_bytes_max: u64,
+    /// Bytes of records all inboxes together may hold.
+    pub store_bytes_max: u64,
+    /// What gives way in a full inbox.
+    pub inbox_overflow: Overflow,
     /// How long a message waits for its reader if the sender names no time.
     pub ttl_default: Duration,
     /// The longest time a sender may name; longer ones are cut to it.
@@ -71,6 +81,9 @@ pub struct Config {
     /// Which log lines are written.
     pub log_level: LogLevel,
 }
+
+/// The store knows the reasons of its own limits.
+const QUOTAS: Quotas = Quotas::DEFAULT;
 
 impl Config {
     /// The built-in defaults, with the connections that this machine's plan allows
@@ -93,6 +106,10 @@ impl Config {
             unacked_deliveries_max: 4096,
             follows_max: 128,
             followers_max: 4096,
+            inbox_messages_max: u32::try_from(QUOTAS.inbox_messages_max).unwrap_or(u32::MAX),
+            inbox_bytes_max: QUOTAS.inbox_bytes_max,
+            store_bytes_max: QUOTAS.store_bytes_max,
+            inbox_overflow: QUOTAS.overflow,
             ttl_default: Duration::from_secs(30 * 86_400),
             ttl_max: Duration::from_secs(365 * 86_400),
             auth: Auth::None,

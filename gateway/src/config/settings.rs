@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use iris_storage::Overflow;
+
 use super::units::{self, Bounds, ByteSize, Span};
 use super::{Auth, Config, Cores, LogFormat, LogLevel};
 
@@ -346,6 +348,81 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| span(config.ack_timeout),
+    },
+    Setting {
+        key: "inbox_messages_max",
+        group: Group::Messages,
+        value_name: "N",
+        repeats: false,
+        help: "Messages that may wait in one user's inbox; what comes on top is refused as inbox-full, or see inbox_overflow",
+        set: |config, text| {
+            const BOUNDS: Bounds<u32> = Bounds {
+                range: 1..=1_000_000_000,
+                because: "an inbox that holds nothing stores nothing, and nobody reads more",
+            };
+            config.inbox_messages_max = units::count(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| config.inbox_messages_max.to_string(),
+    },
+    Setting {
+        key: "inbox_bytes_max",
+        group: Group::Messages,
+        value_name: "SIZE",
+        repeats: false,
+        help: "Bytes that may wait in one user's inbox: payloads, senders' names and 53 bytes for each message",
+        set: |config, text| {
+            const BOUNDS: Bounds<u64> = Bounds {
+                range: 64 << 10..=16 << 40,
+                because: "below it a single message may not fit, and no disk is larger",
+            };
+            config.inbox_bytes_max = units::large_size(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| quoted(ByteSize(config.inbox_bytes_max)),
+    },
+    Setting {
+        key: "store_bytes_max",
+        group: Group::Messages,
+        value_name: "SIZE",
+        repeats: false,
+        help: "The same for all inboxes together; on disk there may be about twice as much for a while. \
+               What comes on top is refused as storage",
+        set: |config, text| {
+            const BOUNDS: Bounds<u64> = Bounds {
+                range: 1 << 20..=1 << 50,
+                because: "below it a single message may not fit, and no disk is larger",
+            };
+            config.store_bytes_max = units::large_size(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| quoted(ByteSize(config.store_bytes_max)),
+    },
+    Setting {
+        key: "inbox_overflow",
+        group: Group::Messages,
+        value_name: "refuse|drop-oldest",
+        repeats: false,
+        help: "What gives way in a full inbox: refuse tells the sender, drop-oldest destroys the oldest messages of \
+               that inbox, although they were answered as stored",
+        set: |config, text| {
+            config.inbox_overflow = match text {
+                "refuse" => Overflow::Refuse,
+                "drop-oldest" => Overflow::DropOldest,
+                _ => {
+                    return Err(format!(
+                        "{text:?} is no way out; allowed: refuse, drop-oldest"
+                    ));
+                }
+            };
+            Ok(())
+        },
+        show: |config| {
+            quoted(match config.inbox_overflow {
+                Overflow::Refuse => "refuse",
+                Overflow::DropOldest => "drop-oldest",
+            })
+        },
     },
     Setting {
         key: "ttl_default",

@@ -38,6 +38,9 @@ mod tests {
             ("max_connections", "17"),
             ("idle_timeout", "90s"),
             ("outbox_bytes_max", "65537"),
+            ("inbox_bytes_max", "3TiB"),
+            ("store_bytes_max", "5MiB"),
+            ("inbox_overflow", "drop-oldest"),
             ("log", "json"),
             ("log_level", "info,iris_gateway::core=debug"),
         ];

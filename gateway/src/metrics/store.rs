@@ -47,8 +47,28 @@ impl Page {
             ),
             (
                 "iris_store_expired_total",
-                "Messages passed over because their time to live was over",
+                "Messages that left their inbox because their time to live was over",
                 store.expired,
+            ),
+            (
+                "iris_store_dropped_total",
+                "Messages that left a full inbox to make room for newer ones",
+                store.dropped,
+            ),
+            (
+                "iris_store_skipped_expired_total",
+                "Times a page passed over a message whose time to live was over",
+                store.skipped_expired,
+            ),
+            (
+                "iris_store_reclaimed_burned_total",
+                "Burned records destroyed on disk",
+                store.reclaimed_burned,
+            ),
+            (
+                "iris_store_reclaimed_expired_total",
+                "Expired records destroyed on disk",
+                store.reclaimed_expired,
             ),
             (
                 "iris_store_lost_total",
@@ -85,6 +105,16 @@ impl Page {
                 count,
             );
         }
+        self.gauge(
+            "iris_store_live_messages",
+            "Messages in the inboxes",
+            store.live_messages,
+        );
+        self.gauge(
+            "iris_store_live_bytes",
+            "Bytes of their records",
+            store.live_bytes,
+        );
         self.gauge(
             "iris_store_queued_writes",
             "Requests waiting to be written",

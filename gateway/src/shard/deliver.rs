@@ -23,6 +23,12 @@ pub(super) struct Delivery<'a> {
     pub(super) passport: Passport,
 }
 
+/// Whether a message's time to live is over; 0 is never.
+#[inline(always)]
+pub(super) fn is_expired(expires_at_ms: u64, now_ms: u64) -> bool {
+    expires_at_ms != 0 && expires_at_ms <= now_ms
+}
+
 /// Whether a session has room for one more message in memory.
 #[inline(always)]
 fn has_room(connection: &Connection, limits: &Limits) -> bool {
@@ -51,6 +57,15 @@ impl Shard {
                 parcel.id,
                 Outcome::Refused(RefusalReason::BadTarget),
             );
+            return;
+        }
+        if is_expired(parcel.expires_at_ms, self.now.unix_ms) {
+            self.answer(
+                Self::reply_of(parcel.from, parcel.id),
+                parcel.id,
+                Outcome::Refused(RefusalReason::Expired),
+            );
+            self.forget_if_done(user_key);
             return;
         }
         if !user.is_online() {
@@ -213,7 +228,7 @@ impl Shard {
         self.metrics.delivered += 1;
         self.answer(entry.passport.reply, entry.passport.id, Outcome::Delivered);
         match entry.stored {
-            Stored::No | Stored::Failed => 0,
+            Stored::No | Stored::Failed(_) => 0,
             Stored::At(sequence) => sequence + 1,
             Stored::Appending(token) => {
                 self.acknowledged_while_appending(token);

@@ -11,7 +11,7 @@ use iris_storage::{Request, StoredMessage};
 
 use super::Shard;
 use super::connection::Phase;
-use super::deliver::Delivery;
+use super::deliver::{Delivery, is_expired};
 use super::envelope::{self, Envelope};
 use super::inbox::Pending;
 use super::limits::{PAGE_MESSAGES, STORE_RETRY_MS};
@@ -90,9 +90,9 @@ impl Shard {
             let Some(folded) = outbox.fold_oldest(delivery) else {
                 return;
             };
-            if folded.stored == Stored::Failed {
+            if let Stored::Failed(reason) = folded.stored {
                 // It has been with its reader for a page and more: nobody waits longer.
-                let refused = Outcome::Refused(RefusalReason::Storage);
+                let refused = Outcome::Refused(reason);
                 self.answer(folded.passport.reply, folded.passport.id, refused);
             }
         }
@@ -166,6 +166,12 @@ impl Shard {
         }
         for envelope in envelope::Envelopes::new(&drain.held) {
             if let Envelope::Deliver(parcel) = envelope {
+                if is_expired(parcel.expires_at_ms, self.now.unix_ms) {
+                    let passport = Passport::of(&parcel);
+                    let expired = Outcome::Refused(RefusalReason::Expired);
+                    self.answer(passport.reply, passport.id, expired);
+                    continue;
+                }
                 let delivery = Delivery {
                     sender: parcel.sender,
                     payload: parcel.payload,

@@ -8,6 +8,7 @@ use iris_protocol::{Outcome, RefusalReason};
 use iris_storage::{FailureKind, NewRecord, Reply, Request, record};
 
 use super::Shard;
+use super::deliver::is_expired;
 use super::envelope::{self, Envelope, Parcel};
 use super::slots::Key;
 use super::unacked::{Passport, Stored};
@@ -52,6 +53,16 @@ fn append_bytes(record_len: usize) -> u64 {
     (record_len + APPEND_BYTES) as u64
 }
 
+/// What a sender is told when the store did not do an append.
+fn reason_of(error: FailureKind) -> RefusalReason {
+    match error {
+        FailureKind::Overloaded => RefusalReason::Overloaded,
+        FailureKind::InboxFull => RefusalReason::InboxFull,
+        FailureKind::NameCollision | FailureKind::BadRequest => RefusalReason::BadTarget,
+        _ => RefusalReason::Storage,
+    }
+}
+
 impl Shard {
     /// Stores a message for a user, or refuses it if the store is behind.
     pub(super) fn append_parcel(&mut self, user_key: Key, parcel: &Parcel<'_>) {
@@ -73,18 +84,18 @@ impl Shard {
         self.append(user_key, parcel.sender, parcel.payload, passport, None);
     }
 
-    /// Stores what was held back, in order. It was admitted before: it is not refused now.
+    /// Stores what was held back, in order. It was admitted before: only what has expired is refused now.
     pub(super) fn append_held(&mut self, user_key: Key, held: &[u8]) {
         for envelope in envelope::Envelopes::new(held) {
             if let Envelope::Deliver(parcel) = envelope {
+                let passport = Passport::of(&parcel);
+                if is_expired(passport.expires_at_ms, self.now.unix_ms) {
+                    let expired = Outcome::Refused(RefusalReason::Expired);
+                    self.answer(passport.reply, passport.id, expired);
+                    continue;
+                }
                 self.metrics.spilled += 1;
-                self.append(
-                    user_key,
-                    parcel.sender,
-                    parcel.payload,
-                    Passport::of(&parcel),
-                    None,
-                );
+                self.append(user_key, parcel.sender, parcel.payload, passport, None);
             }
         }
     }
@@ -173,13 +184,23 @@ impl Shard {
         outbox.visit_unacked(|entry, message| {
             number += 1;
             if let Some((sender, payload)) = message {
+                if is_expired(entry.passport.expires_at_ms, self.now.unix_ms) {
+                    // While the session has it, its reader may yet acknowledge it.
+                    if !stays_given {
+                        let expired = Outcome::Refused(RefusalReason::Expired);
+                        self.answer(entry.passport.reply, entry.passport.id, expired);
+                    }
+                    return Stored::Failed(RefusalReason::Expired);
+                }
                 let given = stays_given.then_some((id, number));
                 let token = self.append(user_key, sender, payload, entry.passport, given);
                 appended += 1;
                 return Stored::Appending(token);
             }
-            if entry.stored == Stored::Failed && !stays_given {
-                let refused = Outcome::Refused(RefusalReason::Storage);
+            if let Stored::Failed(reason) = entry.stored
+                && !stays_given
+            {
+                let refused = Outcome::Refused(reason);
                 self.answer(entry.passport.reply, entry.passport.id, refused);
             }
             entry.stored
@@ -324,16 +345,10 @@ impl Shard {
             }
             Err(error) => {
                 self.metrics.store_failures += 1;
-                if append.given.is_some() && self.note_stored(append, Stored::Failed) {
+                let reason = reason_of(error);
+                if append.given.is_some() && self.note_stored(append, Stored::Failed(reason)) {
                     // The session still has it: its reader may yet acknowledge it.
                 } else if !append.acknowledged {
-                    let reason = match error {
-                        FailureKind::Overloaded => RefusalReason::Overloaded,
-                        FailureKind::NameCollision | FailureKind::BadRequest => {
-                            RefusalReason::BadTarget
-                        }
-                        _ => RefusalReason::Storage,
-                    };
                     self.answer(
                         append.passport.reply,
                         append.passport.id,

@@ -205,7 +205,7 @@ impl Outbox {
         let oldest = self.oldest()?;
         let head = match oldest.view().stored {
             Stored::At(sequence) => sequence + 1,
-            Stored::Failed => 0,
+            Stored::Failed(_) => 0,
             Stored::No | Stored::Appending(_) => return None,
         };
         if oldest.end > self.sent {

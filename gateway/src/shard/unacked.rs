@@ -3,7 +3,7 @@
 //!
 //! Owner: the outbox of its reader's connection.
 
-use iris_protocol::MessageId;
+use iris_protocol::{MessageId, RefusalReason};
 
 use super::slots::Key;
 
@@ -39,9 +39,10 @@ pub enum Stored {
     Appending(u32),
     /// It has this sequence in the reader's inbox.
     At(u64),
-    /// Nowhere: the store could not take it, and has taken newer ones since. It
-    /// cannot return to the inbox without breaking the order.
-    Failed,
+    /// Nowhere, for this reason: its time to live was over, or the store did not
+    /// take it and has taken newer ones since. It cannot return to the inbox
+    /// without breaking the order.
+    Failed(RefusalReason),
 }
 
 /// A message that was put into the outbox and is not acknowledged.
@@ -77,7 +78,8 @@ const _: () = assert!(size_of::<Entry>() <= 72);
 pub(super) const NO_REPLY: u16 = u16::MAX;
 
 impl Stored {
-    const FAILED: u64 = u64::MAX;
+    /// From here up: the code of the reason.
+    const FAILED: u64 = u64::MAX - 0xff;
     const APPENDING: u64 = 1 << 63;
 
     /// Zero is no sequence, and none comes near the top bit.
@@ -86,14 +88,16 @@ impl Stored {
             Stored::No => 0,
             Stored::At(sequence) => sequence,
             Stored::Appending(token) => Self::APPENDING | u64::from(token),
-            Stored::Failed => Self::FAILED,
+            Stored::Failed(reason) => Self::FAILED | u64::from(reason.code()),
         }
     }
 
     fn unpack(packed: u64) -> Stored {
         match packed {
             0 => Stored::No,
-            Self::FAILED => Stored::Failed,
+            failed if failed >= Self::FAILED => Stored::Failed(
+                RefusalReason::from_code(failed as u8).expect("packed above, from a reason"),
+            ),
             token if token & Self::APPENDING != 0 => Stored::Appending(token as u32),
             sequence => Stored::At(sequence),
         }

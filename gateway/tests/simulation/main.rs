@@ -303,6 +303,7 @@ fn settle(world: &mut World) {
 
 fn come_to_rest(world: &mut World, pace: Pace) {
     world.store.fails_one_in = 0;
+    world.store.inbox_messages_max = usize::MAX;
     world.moves_fail = false;
     let mut quiet_rounds = 0;
     for _ in 0..20_000 {

@@ -25,6 +25,8 @@ pub struct Store {
     replies: Vec<VecDeque<Reply>>,
     next_sequence: u64,
     pub fails_one_in: usize,
+    /// Messages an inbox may hold; one more is refused.
+    pub inbox_messages_max: usize,
     /// Every payload that was ever committed.
     pub committed: HashSet<Vec<u8>>,
 }
@@ -38,6 +40,7 @@ impl Store {
             replies: (0..cores).map(|_| VecDeque::new()).collect(),
             next_sequence: 1,
             fails_one_in,
+            inbox_messages_max: usize::MAX,
             committed: HashSet::new(),
         }
     }
@@ -82,6 +85,12 @@ impl Store {
         })
     }
 
+    fn depth_of(&self, name: &str) -> usize {
+        self.inboxes
+            .get(name)
+            .map_or(0, |inbox| inbox.messages.range(inbox.head..).count())
+    }
+
     /// Commits some of what is queued, in order.
     pub fn commit(&mut self, random: &mut Random) {
         for _ in 0..1 + random.below(8) {
@@ -94,6 +103,14 @@ impl Store {
                     Reply::Failed {
                         token,
                         error: FailureKind::Unwritable,
+                    }
+                }
+                Request::Append { token, name, .. }
+                    if self.depth_of(&name) >= self.inbox_messages_max =>
+                {
+                    Reply::Failed {
+                        token,
+                        error: FailureKind::InboxFull,
                     }
                 }
                 Request::Append {

@@ -1,6 +1,8 @@
 //! Short exact traces of the shard: what a schedule meets too rarely, or what is
 //! about one bound. Each says what a peer does and what must come of it.
 
+mod refusals;
+
 use iris_gateway::shard::{Effect, Key, Limits, Now, Shard, ShardOptions};
 use iris_protocol::framed;
 use iris_protocol::{CloseReason, Name, classic};
@@ -19,13 +21,17 @@ struct Trace {
 
 impl Trace {
     fn new(limits: Limits) -> Trace {
-        let shard = Shard::new(ShardOptions {
+        let mut shard = Shard::new(ShardOptions {
             core: 0,
             cores: 1,
             seed: 1,
             first_number: 1,
             limits,
             authenticator: Box::new(Everybody),
+        });
+        shard.set_now(Now {
+            core_ms: 0,
+            unix_ms: 1_700_000_000_000,
         });
         Trace {
             shard,

@@ -107,6 +107,7 @@ impl World {
             lives: 0,
             moves_fail: true,
         };
+        world.store.inbox_messages_max = [usize::MAX, usize::MAX, 6][world.random.below(3)];
         world.start(cores);
         world
     }
@@ -194,6 +195,7 @@ impl World {
     /// Whether messages may have been refused: then a repeat may come out of order.
     pub fn may_refuse(&self) -> bool {
         self.store.fails_one_in > 0
+            || self.store.inbox_messages_max < usize::MAX
             || self.limits.store_pending_bytes_max < 100_000
             || self.limits.unanswered_sends_max < 40
     }

@@ -126,9 +126,14 @@ impl Framed {
 
     /// Sends a message with this sequence number.
     pub fn send_as(&mut self, sequence: u64, target: &str, payload: &[u8]) {
+        self.send_within(sequence, 0, target, payload);
+    }
+
+    /// The same with a time to live.
+    pub fn send_within(&mut self, sequence: u64, ttl_seconds: u32, target: &str, payload: &[u8]) {
         self.next_sequence = self.next_sequence.max(sequence + 1);
         let mut out = Vec::new();
-        encode::send(&mut out, sequence, 0, target.as_bytes(), payload);
+        encode::send(&mut out, sequence, ttl_seconds, target.as_bytes(), payload);
         self.say(&out);
     }
 

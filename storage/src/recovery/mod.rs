@@ -23,6 +23,7 @@ use crate::clock;
 use crate::database::Tables;
 use crate::error::StoreError;
 use crate::synced_file;
+use crate::totals::Totals;
 use journal::{Ending, Journal};
 
 /// Folder in the data folder that keeps what was damaged, for people to look at or to delete.
@@ -142,6 +143,13 @@ pub(crate) fn finish(
     seed: u64,
 ) -> Result<Recovery, StoreError> {
     let Prepared { mut found, copies } = prepared;
+    if !copies.is_empty() {
+        // Neither what the damage took nor what is put back is in it.
+        Totals::forget(tables).map_err(|source| StoreError::Database {
+            path: tables.users.path().to_path_buf(),
+            source,
+        })?;
+    }
     for copy in copies {
         let journals = list(&copy).map_err(|source| StoreError::Unwritable {
             path: copy.clone(),

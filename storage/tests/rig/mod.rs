@@ -232,6 +232,12 @@ impl Rig {
         }
     }
 
+    /// Messages and bytes of all inboxes, as the store keeps them. It shows a batch once all of it is answered.
+    pub fn totals(&mut self) -> (u64, u64) {
+        let metrics = self.store.metrics();
+        (metrics.live_messages, metrics.live_bytes)
+    }
+
     /// Messages, bytes, last seen.
     pub fn account(&mut self, name: &str) -> (u64, u64, u64) {
         let (token, user) = (self.token(), self.user(name));
