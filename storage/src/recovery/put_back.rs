@@ -68,6 +68,8 @@ pub(super) fn put_back(
         }
         before = Some(*number);
         let mut show = |item: Found<'_>| {
+            // The first that is intact behind a gap may be no message.
+            gaps.broken |= item.after_gap;
             if item.keyspace != tables.messages.id() {
                 return Ok(());
             }
