@@ -126,8 +126,14 @@ fn an_inbox_is_read_around_damaged_blocks() {
 #[test]
 fn an_inbox_goes_on_behind_a_damaged_end() {
     let folder = tempfile::tempdir().expect("a folder");
-    let said = fill(folder.path(), 1800);
+    let mut said = fill(folder.path(), 1800);
     let tables = tables(folder.path());
+    // Behind those in the table, wherever its batches ended.
+    let mut rig = Rig::with(options(folder.path()));
+    for (user, said) in ["anna", "ben"].iter().zip(&mut said) {
+        said.push((rig.append(user, &payload(9_999)), 9_999));
+    }
+    rig.close();
     assert_eq!(tables.len(), 1, "one table, and the rest in memory");
     let mut bytes = fs::read(&tables[0]).expect("read");
     for at in (0..bytes.len() / 4 * 3).step_by(4_000) {
