@@ -170,6 +170,11 @@ impl Connection {
         ));
     }
 
+    /// Whether it cannot be closed: it is closing, or moves to another core.
+    pub fn is_out_of_reach(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_) | Phase::HandingOver { .. })
+    }
+
     /// Whether a user's session is attached to it.
     pub fn has_session(&self) -> bool {
         self.user != Key::NONE

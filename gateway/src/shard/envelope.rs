@@ -44,6 +44,17 @@ pub enum Inquiry {
     Unfollow,
 }
 
+/// Why somebody is told about a user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// It asked.
+    Answer,
+    /// It asked to follow, but the user has as many followers as it may.
+    FollowRefused,
+    /// It follows, and the user came or went.
+    Change,
+}
+
 /// A decoded envelope. Connections and users are keys of the core that is meant.
 #[derive(Clone, Copy, Debug)]
 pub enum Envelope<'a> {
@@ -98,8 +109,8 @@ pub enum Envelope<'a> {
         name: &'a str,
         /// `None` while online, else when last seen, Unix milliseconds, 0 for never.
         away_since_ms: Option<u64>,
-        /// The user has as many followers as it may; this one is not among them.
-        follow_refused: bool,
+        /// Why it is told.
+        notice: Notice,
     },
 }
 
@@ -145,7 +156,7 @@ enum Head {
         connection: u64,
         online: bool,
         last_seen_ms: u64,
-        follow_refused: bool,
+        notice: u8,
         name_len: u8,
     },
 }
@@ -243,7 +254,7 @@ pub fn push(batch: &mut Vec<u8>, envelope: &Envelope<'_>) {
             connection,
             name,
             away_since_ms,
-            follow_refused,
+            notice,
         } => {
             push_head(
                 batch,
@@ -251,7 +262,7 @@ pub fn push(batch: &mut Vec<u8>, envelope: &Envelope<'_>) {
                     connection: connection.token(),
                     online: away_since_ms.is_none(),
                     last_seen_ms: away_since_ms.unwrap_or(0),
-                    follow_refused,
+                    notice: notice as u8,
                     name_len: name.len() as u8,
                 },
             );
@@ -377,13 +388,17 @@ impl<'a> Iterator for Envelopes<'a> {
                 connection,
                 online,
                 last_seen_ms,
-                follow_refused,
+                notice,
                 name_len,
             } => Envelope::Presence {
                 connection: Key::from_token(connection.to_native()),
                 name: self.take_name(*name_len),
                 away_since_ms: (!*online).then_some(last_seen_ms.to_native()),
-                follow_refused: *follow_refused,
+                notice: match notice {
+                    0 => Notice::Answer,
+                    1 => Notice::FollowRefused,
+                    _ => Notice::Change,
+                },
             },
         })
     }

@@ -25,7 +25,7 @@ pub struct Limits {
     /// Presence questions of one session that wait for the store.
     pub inquiries_max: u32,
     /// Bytes of half-received frames and held segments of all connections of a
-    /// shard; above it the connection that asks for more is closed.
+    /// shard; above it those are closed that hold more than an equal share of it.
     pub partial_bytes_max: u64,
     /// Bytes on their way to the store; above it, messages to absent users are
     /// refused, and above half of it their senders are slowed down.
@@ -45,6 +45,10 @@ pub struct Limits {
     pub ttl_max_ms: u64,
     /// Answers a framed sender may still ask for again after a reconnect.
     pub remembered_answers_max: usize,
+    /// Users that have left and whose answers are remembered; above it the one that
+    /// left first is forgotten before its minute is over, since a storm of short
+    /// sessions must not cost more memory than the sessions themselves.
+    pub departed_max: usize,
 }
 
 impl Default for Limits {
@@ -67,6 +71,7 @@ impl Default for Limits {
             ttl_default_ms: 30 * DAY_MS,
             ttl_max_ms: 365 * DAY_MS,
             remembered_answers_max: 64,
+            departed_max: 65_536,
         }
     }
 }

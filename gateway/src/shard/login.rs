@@ -343,15 +343,12 @@ impl Shard {
         let waiting = std::mem::replace(&mut user.waiting, Key::NONE);
         let name = Box::from(&*user.name);
         let hash = user.hash;
-        if user.sends.is_some() {
-            self.departed
-                .push(self.now.core_ms + ANSWERS_KEPT_MS, user_key);
-        }
         self.effects.store.push(Request::Seen {
             user: hash,
             name,
             at_ms: unix_ms,
         });
+        self.remember_departed(user_key, self.now.core_ms + ANSWERS_KEPT_MS);
         // A burn that failed is tried once more.
         self.burn_to(user_key, 0);
         if waiting != Key::NONE {
@@ -369,10 +366,7 @@ impl Shard {
             return;
         };
         // A socket that moves is closed where it arrives.
-        if matches!(
-            connection.phase,
-            Phase::Closing(_) | Phase::HandingOver { .. }
-        ) {
+        if connection.is_out_of_reach() {
             return;
         }
         let waited = std::mem::replace(&mut connection.phase, Phase::Closing(reason));

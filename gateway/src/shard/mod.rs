@@ -141,6 +141,9 @@ pub struct Shard {
     effects: Effects,
     sessions: u64,
     partial_bytes: u64,
+    /// Slot behind that of the connection that was closed last for holding too much
+    /// unread input.
+    hog_hand: u32,
     store_pending_bytes: u64,
     draining: bool,
     /// Counters; gauges are set by [`Shard::measure`].
@@ -174,6 +177,7 @@ impl Shard {
             effects: Effects::default(),
             sessions: 0,
             partial_bytes: 0,
+            hog_hand: 0,
             store_pending_bytes: 0,
             draining: false,
             metrics: CoreMetrics::default(),

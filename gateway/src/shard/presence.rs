@@ -9,7 +9,7 @@ use iris_protocol::{ErrorCode, Name};
 use iris_storage::{Request, user_hash};
 
 use super::Shard;
-use super::envelope::{self, Envelope, Inquiry};
+use super::envelope::{self, Envelope, Inquiry, Notice};
 use super::inbox::Pending;
 use super::slots::Key;
 use super::user::Follower;
@@ -98,7 +98,7 @@ impl Shard {
                 .map_or(&[][..], |followers| &followers.0);
             let is_new = !known.contains(&follower);
             if is_new && known.len() >= self.limits.followers_max as usize {
-                self.tell_presence(follower, name, None, true);
+                self.tell_presence(follower, name, None, Notice::FollowRefused);
                 self.forget_if_done(user_key);
                 return;
             }
@@ -107,10 +107,10 @@ impl Shard {
             }
         }
         if user.is_online() {
-            self.tell_presence(follower, name, None, false);
+            self.tell_presence(follower, name, None, Notice::Answer);
         } else if user.last_seen_ms > 0 {
             let last_seen_ms = user.last_seen_ms;
-            self.tell_presence(follower, name, Some(last_seen_ms), false);
+            self.tell_presence(follower, name, Some(last_seen_ms), Notice::Answer);
         } else {
             user.requests += 1;
             let token = self.pending.insert(Pending::LastSeen {
@@ -140,7 +140,12 @@ impl Shard {
         user.last_seen_ms = user.last_seen_ms.max(last_seen_ms);
         let away_since_ms = (!user.is_online()).then_some(user.last_seen_ms);
         let name = std::rc::Rc::clone(&user.name);
-        self.tell_presence(Follower { core, connection }, &name, away_since_ms, false);
+        self.tell_presence(
+            Follower { core, connection },
+            &name,
+            away_since_ms,
+            Notice::Answer,
+        );
     }
 
     /// A user of this core came or went: its followers are told.
@@ -155,7 +160,7 @@ impl Shard {
         let name = std::rc::Rc::clone(&user.name);
         for follower in &followers.0 {
             self.metrics.follow_changes += 1;
-            self.tell_presence(*follower, &name, away_since_ms, false);
+            self.tell_presence(*follower, &name, away_since_ms, Notice::Change);
         }
         if let Some(user) = self.users.get_mut(user_key) {
             user.followers = Some(followers);
@@ -167,10 +172,10 @@ impl Shard {
         to: Follower,
         name: &str,
         away_since_ms: Option<u64>,
-        follow_refused: bool,
+        notice: Notice,
     ) {
         if to.core == self.core {
-            self.presence_answered(to.connection, name, away_since_ms, follow_refused);
+            self.presence_told(to.connection, name, away_since_ms, notice);
         } else {
             envelope::push(
                 &mut self.lanes[usize::from(to.core)].batch,
@@ -178,19 +183,19 @@ impl Shard {
                     connection: to.connection,
                     name,
                     away_since_ms,
-                    follow_refused,
+                    notice,
                 },
             );
         }
     }
 
     /// A connection of this core is told about a user.
-    pub(super) fn presence_answered(
+    pub(super) fn presence_told(
         &mut self,
         id: Key,
         name: &str,
         away_since_ms: Option<u64>,
-        follow_refused: bool,
+        notice: Notice,
     ) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -202,8 +207,10 @@ impl Shard {
             return;
         };
         let interest = connection.interest.get_or_insert_default();
-        interest.inquiries = interest.inquiries.saturating_sub(1);
-        if follow_refused {
+        if notice != Notice::Change {
+            interest.inquiries = interest.inquiries.saturating_sub(1);
+        }
+        if notice == Notice::FollowRefused {
             interest.follows.retain(|followed| **followed != *name);
             self.push_error(id, ErrorCode::FollowersLimit, name.as_bytes());
             return;

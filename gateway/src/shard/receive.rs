@@ -7,7 +7,7 @@
 use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame, PREFACE_LEN};
 use iris_protocol::{CloseReason, Protocol, RefusalReason, classic, sniff};
 
-use super::connection::{Pause, Phase, REST_OF_ARRIVAL};
+use super::connection::{Connection, Pause, Phase, REST_OF_ARRIVAL};
 use super::envelope::Inquiry;
 use super::slots::Key;
 use super::{Effect, Shard};
@@ -129,11 +129,28 @@ impl Shard {
         }
     }
 
-    /// Accounts for unread bytes; over the shard's budget, the connection goes.
+    /// Accounts for unread bytes. Over the shard's budget, connections go that hold
+    /// more than their share of it, whoever asked: so a peer with many half frames
+    /// ends its own connections and nobody else's.
     fn hold(&mut self, id: Key, len: usize) {
         self.partial_bytes += len as u64;
-        if self.partial_bytes > self.limits.partial_bytes_max {
-            self.close(id, CloseReason::Overloaded);
+        while self.partial_bytes > self.limits.partial_bytes_max {
+            let share = self.limits.partial_bytes_max / self.connections.len().max(1) as u64;
+            let is_hog = |connection: &Connection| {
+                connection.unread_bytes() > share && !connection.is_out_of_reach()
+            };
+            // Somebody holds more than the share, or the sum would not be over the budget;
+            // unless that one moves to another core just now.
+            let hog = self
+                .connections
+                .find_from(self.hog_hand, is_hog)
+                .unwrap_or(id);
+            self.hog_hand = hog.index + 1;
+            let before = self.partial_bytes;
+            self.close(hog, CloseReason::Overloaded);
+            if self.partial_bytes == before {
+                return;
+            }
         }
     }
 

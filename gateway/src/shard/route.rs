@@ -198,8 +198,8 @@ impl Shard {
                 connection,
                 name,
                 away_since_ms,
-                follow_refused,
-            } => self.presence_answered(connection, name, away_since_ms, follow_refused),
+                notice,
+            } => self.presence_told(connection, name, away_since_ms, notice),
         }
     }
 }

@@ -144,6 +144,29 @@ impl<T> Slots<T> {
         self.len == 0
     }
 
+    /// The next entry that is `wanted`, from this slot on and once around.
+    pub fn find_from(&self, index: u32, wanted: impl Fn(&T) -> bool) -> Option<Key> {
+        let end = self
+            .pages
+            .last()
+            .map_or(0, |last| (self.pages.len() - 1) * PAGE_ENTRIES + last.len())
+            as u32;
+        let is_wanted = |index: &u32| {
+            self.pages[*index as usize / PAGE_ENTRIES][*index as usize % PAGE_ENTRIES]
+                .value
+                .as_ref()
+                .is_some_and(&wanted)
+        };
+        let index = (index.min(end)..end)
+            .chain(0..index.min(end))
+            .find(is_wanted)?;
+        let page = &self.pages[index as usize / PAGE_ENTRIES];
+        Some(Key {
+            index,
+            generation: page[index as usize % PAGE_ENTRIES].generation,
+        })
+    }
+
     /// The keys of all entries, in slot order.
     pub fn keys(&self) -> Vec<Key> {
         self.iter().map(|(key, _)| key).collect()
@@ -182,6 +205,18 @@ mod tests {
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.get(second), Some(&"second"));
         assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn a_search_goes_once_around() {
+        let mut slots = Slots::default();
+        assert_eq!(slots.find_from(7, |_: &u32| true), None);
+        let keys: Vec<Key> = (0..2000).map(|n| slots.insert(n)).collect();
+        slots.remove(keys[1500]);
+        assert_eq!(slots.find_from(1500, |_| true), Some(keys[1501]));
+        assert_eq!(slots.find_from(1500, |n| *n < 3), Some(keys[0]));
+        assert_eq!(slots.find_from(9999, |n| *n == 1999), Some(keys[1999]));
+        assert_eq!(slots.find_from(1500, |n| *n == 1500), None);
     }
 
     #[test]

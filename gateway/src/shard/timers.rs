@@ -13,15 +13,12 @@ use super::connection::{Pause, Phase};
 use super::limits::{ANSWERS_KEPT_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS};
 use super::slots::Key;
 
-/// Users that have left and whose answers are still remembered, oldest first.
+/// Users that have left and whose answers are still remembered, oldest first; each
+/// stands here once.
 #[derive(Default)]
 pub(super) struct Departed(VecDeque<(u64, Key)>);
 
 impl Departed {
-    pub(super) fn push(&mut self, until_ms: u64, user: Key) {
-        self.0.push_back((until_ms, user));
-    }
-
     fn pop_due(&mut self, now_ms: u64) -> Option<Key> {
         let (until_ms, _) = self.0.front()?;
         if *until_ms > now_ms {
@@ -50,7 +47,7 @@ impl Shard {
         }
         self.due = due;
         while let Some(user_key) = self.departed.pop_due(self.now.core_ms) {
-            self.forget_answers(user_key);
+            self.look_after_departed(user_key, false);
         }
     }
 
@@ -62,23 +59,62 @@ impl Shard {
         }
     }
 
-    /// Forgets the answers to a sender's sends once they are old and nothing is open.
-    fn forget_answers(&mut self, user_key: Key) {
+    /// A user has left: its answers are remembered until then, or until too many
+    /// others have left after it.
+    pub(super) fn remember_departed(&mut self, user_key: Key, until_ms: u64) {
+        let Some(Some(sends)) = self.users.get_mut(user_key).map(|user| &mut user.sends) else {
+            return;
+        };
+        if std::mem::replace(&mut sends.departed, true) {
+            return;
+        }
+        self.departed.0.push_back((until_ms, user_key));
+        // Those that wait for an answer stay; what they wait for is bounded elsewhere.
+        if self.departed.0.len() > self.limits.departed_max
+            && let Some((_, oldest)) = self.departed.0.pop_front()
+        {
+            self.look_after_departed(oldest, true);
+        }
+    }
+
+    /// A user's time in the list of the departed is over, be it `early`.
+    fn look_after_departed(&mut self, user_key: Key, early: bool) {
         let Some(user) = self.users.get_mut(user_key) else {
             return;
         };
-        let Some(sends) = user.sends.as_ref() else {
+        let is_online = user.is_online();
+        let Some(sends) = user.sends.as_mut() else {
             return;
         };
-        let kept_until_ms = sends.last_at_ms + ANSWERS_KEPT_MS;
-        if sends.unanswered == 0 && kept_until_ms <= self.now.core_ms {
+        sends.departed = false;
+        if is_online {
+            // Its answers are looked after with its connection.
+            return;
+        }
+        if early && sends.unanswered == 0 {
             user.sends = None;
             self.forget_if_done(user_key);
-        } else if !user.is_online() {
-            // An online user's are looked after with its connection.
+        } else if let Some(kept_until_ms) = self.forget_answers(user_key) {
             let again_ms = kept_until_ms.max(self.now.core_ms + ANSWERS_KEPT_MS / 4);
-            self.departed.push(again_ms, user_key);
+            self.departed.0.push_back((again_ms, user_key));
+            if let Some(Some(sends)) = self.users.get_mut(user_key).map(|user| &mut user.sends) {
+                sends.departed = true;
+            }
         }
+    }
+
+    /// Forgets the answers to a sender's sends once they are old and nothing is open;
+    /// if they are not, says how long they are kept.
+    fn forget_answers(&mut self, user_key: Key) -> Option<u64> {
+        let user = self.users.get_mut(user_key)?;
+        let sends = user.sends.as_ref()?;
+        let kept_until_ms = sends.last_at_ms + ANSWERS_KEPT_MS;
+        if sends.unanswered > 0 || kept_until_ms > self.now.core_ms {
+            return Some(kept_until_ms);
+        }
+        user.sends = None;
+        self.forget_if_done(user_key);
+        None
     }
 
     /// Looks at one connection.

@@ -51,6 +51,8 @@ pub struct Sends {
     pub unanswered: u32,
     /// When the last one came, milliseconds of the core's clock.
     pub last_at_ms: u64,
+    /// The user stands in the list of those that have left.
+    pub departed: bool,
 }
 
 /// A connection, here or on another core, that wants to know about a user.

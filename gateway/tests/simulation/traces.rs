@@ -347,6 +347,73 @@ fn answers_are_remembered_up_to_their_number_behind_one_that_waits() {
 }
 
 #[test]
+fn a_storm_of_short_sessions_is_remembered_up_to_its_number() {
+    let limits = Limits {
+        departed_max: 100,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let sends_and_leaves = |trace: &mut Trace, name: &str, sequence: u64| {
+        let id = trace.framed(name);
+        trace.received(id, &framed_send(sequence, "carl"));
+        trace.store_replies();
+        trace.shard.ended(id, CloseReason::PeerClosed, None);
+        trace.effects();
+        trace.store_replies();
+    };
+    sends_and_leaves(&mut trace, "anna", 1);
+    // One who comes and goes all the time counts once.
+    for sequence in 1..=500 {
+        sends_and_leaves(&mut trace, "bert", sequence);
+    }
+    sends_and_leaves(&mut trace, "anna", 1);
+    assert_eq!(trace.shard.metrics.duplicates_dropped, 1);
+    for n in 0..1_000 {
+        sends_and_leaves(&mut trace, &format!("user-{n}"), 1);
+        assert!(trace.shard.users_len() <= 100);
+    }
+    sends_and_leaves(&mut trace, "user-950", 1);
+    assert_eq!(trace.shard.metrics.duplicates_dropped, 2);
+    sends_and_leaves(&mut trace, "anna", 1);
+    assert_eq!(trace.shard.metrics.duplicates_dropped, 2);
+    trace.wait(61_000);
+    assert_eq!(trace.shard.users_len(), 0);
+}
+
+#[test]
+fn questions_are_bounded_though_notices_come() {
+    let limits = Limits {
+        inquiries_max: 4,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let follower = trace.framed("anna");
+    let mut out = Vec::new();
+    framed::encode::follow(&mut out, b"bert");
+    trace.received(follower, &out);
+    trace.store_replies();
+    trace.take_sent(follower);
+    // The store says nothing from here on, and Bert comes and goes.
+    let mut asked = 0;
+    for n in 0..50 {
+        let bert = trace.shard.accepted();
+        trace.received(bert, &classic_login("bert"));
+        let mut out = Vec::new();
+        framed::encode::presence_ask(&mut out, format!("user-{n}").as_bytes());
+        trace.received(follower, &out);
+        trace.shard.ended(bert, CloseReason::PeerClosed, None);
+        trace.effects();
+        trace.take_sent(follower);
+        asked = trace
+            .store
+            .iter()
+            .filter(|request| matches!(request, Request::Account { .. }))
+            .count();
+    }
+    assert_eq!(asked, 4);
+}
+
+#[test]
 fn sends_to_absent_users_cost_no_more_memory_than_their_limit() {
     let limits = Limits {
         store_pending_bytes_max: 1 << 20,
@@ -411,6 +478,40 @@ fn unread_input_over_its_budget_ends_the_connection_and_is_let_go_of() {
     trace.shard.measure();
     assert_eq!(trace.shard.metrics.partial_bytes, 3_000);
     assert_eq!(trace.shard.closing_reason(other), None);
+}
+
+#[test]
+fn many_half_frames_of_one_peer_end_its_own_connections_only() {
+    let limits = Limits {
+        partial_bytes_max: 50_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let others: Vec<Key> = (0..20)
+        .map(|n| trace.classic(&format!("user-{n}")))
+        .collect();
+    let half_frame = classic_send("carl", &[7; 60_000]);
+    let mut hogs = Vec::new();
+    for n in 0..40 {
+        hogs.push(trace.classic(&format!("hog-{n}")));
+        trace.received(hogs[n], &half_frame[..4_000]);
+        // Everybody else goes on, in halves as well.
+        let said = classic_send("carl", &[7; 400]);
+        for id in &others {
+            trace.received(*id, &said[..200]);
+        }
+        for id in &others {
+            trace.received(*id, &said[200..]);
+        }
+        trace.shard.measure();
+        assert!(trace.shard.metrics.partial_bytes <= 50_000);
+    }
+    for id in others {
+        assert_eq!(trace.shard.closing_reason(id), None);
+    }
+    let closed = |id: &&Key| trace.is_closed_for(**id, CloseReason::Overloaded);
+    assert!(hogs.iter().filter(closed).count() >= 27);
+    assert_eq!(trace.shard.metrics.received_classic, 40 * 20);
 }
 
 fn framed_ack(delivery: u64) -> Vec<u8> {

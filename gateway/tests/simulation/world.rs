@@ -76,6 +76,7 @@ impl World {
             lane_batch_bytes_max: [200, 1_000, 100_000][random.below(3)],
             store_pending_bytes_max: [9_000, 3_000_000][random.below(2)],
             remembered_answers_max: 64,
+            departed_max: 65_536,
             idle_timeout_ms: 30_000,
             payload_bytes_max: PAYLOAD_BYTES_MAX as u32,
             partial_bytes_max: 200_000,
