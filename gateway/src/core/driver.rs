@@ -16,6 +16,7 @@ use iris_ring::{Completion, RingError};
 use iris_storage::StoreClient;
 
 use super::Shared;
+use super::accepting::Accepting;
 use super::lanes::Lanes;
 use super::segments::Segments;
 use super::sockets::{Receive, Sockets};
@@ -65,6 +66,7 @@ pub struct Core {
     pub(super) shard: Shard,
     pub(super) segments: Segments,
     pub(super) sockets: Sockets,
+    pub(super) accepting: Accepting,
     pub(super) lanes: Lanes,
     pub(super) store: StoreClient,
     published: Arc<Published>,
@@ -98,6 +100,7 @@ impl Core {
             shard: (options.shard)(),
             segments: Segments::new(options.listeners, options.slots),
             sockets: Sockets::default(),
+            accepting: Accepting::default(),
             lanes: options.lanes,
             store: options.store,
             published: options.published,
@@ -179,6 +182,7 @@ impl Core {
             self.shard.tick();
         }
         busy |= self.end_patience();
+        self.accept_after_backoff();
         self.perform();
         self.send_lanes();
         self.flush();
@@ -221,7 +225,8 @@ impl Core {
             .lingering
             .front()
             .map_or(u64::MAX, |(until_ms, _)| *until_ms);
-        let until_ms = tick_ms.min(patience_ms);
+        let accept_ms = self.accepting.again_ms().unwrap_or(u64::MAX);
+        let until_ms = tick_ms.min(patience_ms).min(accept_ms);
         let idle_max = if self.shard.has_batches() {
             LANE_AGAIN
         } else if self.unpublished {
@@ -275,12 +280,11 @@ impl Core {
             Completion::Accepted { token, slot, more } => {
                 self.accepted(segment, slot);
                 if !more {
-                    self.segments.accept_ended(segment, token);
+                    self.segments.accept_again(segment, token);
                 }
             }
             Completion::AcceptEnded { token, error } => {
-                tracing::debug!(core = self.index, %error, "accept ended");
-                self.segments.accept_ended(segment, token);
+                self.accept_ended(segment, token, &error);
             }
             Completion::Received {
                 token,
@@ -330,19 +334,6 @@ impl Core {
             }
             Completion::Closed { .. } | Completion::Adopted { .. } => {}
         }
-    }
-
-    fn accepted(&mut self, segment: usize, slot: u32) {
-        if !self.shared.admit_connection() {
-            self.shard.metrics.accepted += 1;
-            self.shard.metrics.count_close(CloseReason::ServerFull);
-            self.segments.all[segment].ring.close(slot, 0);
-            return;
-        }
-        self.segments.all[segment].used += 1;
-        let key = self.shard.accepted();
-        self.sockets.insert(key, segment as u16, slot);
-        self.proceed(key);
     }
 
     fn receive_ended(&mut self, key: Key, result: io::Result<()>) {

@@ -118,8 +118,8 @@ impl Segments {
         }
     }
 
-    /// An accept ended of itself: arm it again, if its segment still accepts.
-    pub(super) fn accept_ended(&mut self, segment: usize, token: u64) {
+    /// Arms the accept of a listener again, if this segment still accepts.
+    pub(super) fn accept_again(&mut self, segment: usize, token: u64) {
         if self.accepting == Some(segment)
             && let Some(listener) = self.listeners.get(token as usize)
         {

@@ -1,12 +1,13 @@
 //! A core without its executor: what it decides, looked at between its turns.
 
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use iris_protocol::{Name, classic};
 use iris_storage::{Store, StoreOptions, user_hash};
 
-use super::{Core, CoreOptions, Shared, mesh};
+use super::{Core, CoreOptions, Lanes, Shared, mesh};
 use crate::metrics::Published;
 use crate::shard::{Authenticator, Limits, Shard, ShardOptions};
 
@@ -25,14 +26,13 @@ fn name_at(core: usize) -> String {
         .expect("a name with that home")
 }
 
-/// Nobody rouses a core when the one at the other end of a full lane takes a batch.
-#[test]
-fn a_core_with_a_full_lane_does_not_sleep_for_long() {
+/// The first of two cores, and what must stay while it runs: the other's lanes, the store, its folder.
+fn core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::TempDir)) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(StoreOptions::new(folder.path())).expect("a store");
     let mut lanes = mesh(2);
-    let _other = lanes.pop();
-    let mut core = Core::new(CoreOptions {
+    let other = lanes.pop().expect("two were made");
+    let core = Core::new(CoreOptions {
         index: 0,
         shared: Arc::new(Shared::new(2, 10).expect("eventfds")),
         shard: Box::new(|| {
@@ -45,7 +45,7 @@ fn a_core_with_a_full_lane_does_not_sleep_for_long() {
                 authenticator: Box::new(Everybody),
             })
         }),
-        listeners: Vec::new(),
+        listeners,
         slots: 64,
         lanes: lanes.pop().expect("two were made"),
         store: store.client(Box::new(|| ())),
@@ -53,6 +53,46 @@ fn a_core_with_a_full_lane_does_not_sleep_for_long() {
         drain_timeout: Duration::from_secs(1),
     })
     .expect("a core");
+    (core, (other, store, folder))
+}
+
+/// The error stays for as long as the socket does not listen, as others stay while descriptors or
+/// memory are short.
+#[test]
+fn an_accept_that_fails_again_and_again_is_put_off() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    socket.bind(&any.into()).expect("bound");
+    let listener: TcpListener = socket.try_clone().expect("a handle").into();
+    let (mut core, _rest) = core(vec![listener]);
+    let begun = Instant::now();
+    let mut turns = 0;
+    while begun.elapsed() < Duration::from_millis(500) {
+        turns += 1;
+        if !core.turn().expect("a turn") {
+            core.sleep().expect("a sleep");
+        }
+    }
+    let failures = core.shard.metrics.accept_failures;
+    assert!((3..=10).contains(&failures), "{failures} accepts");
+    assert!(turns < 100, "{turns} turns for nothing");
+    // Once it can, it does.
+    socket.listen(8).expect("listening");
+    let address = socket.local_addr().expect("bound").as_socket().expect("IP");
+    let _client = std::net::TcpStream::connect(address).expect("connected");
+    while core.shard.connections_len() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "never accepted");
+        if !core.turn().expect("a turn") {
+            core.sleep().expect("a sleep");
+        }
+    }
+}
+
+/// Nobody rouses a core when the one at the other end of a full lane takes a batch.
+#[test]
+fn a_core_with_a_full_lane_does_not_sleep_for_long() {
+    let (mut core, _rest) = core(Vec::new());
     let (here, there) = (name_at(0), name_at(1));
     let mut login = Vec::new();
     classic::encode_login(&mut login, Name::parse(here.as_bytes()).expect("a name"));

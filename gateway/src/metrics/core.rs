@@ -59,6 +59,7 @@ core_metrics! {
     Gauge connections "iris_connections" "" "Open connections";
     Gauge sessions "iris_sessions" "" "Users logged in";
     Counter accepted "iris_accepted_total" "" "Connections accepted";
+    Counter accept_failures "iris_accept_failures_total" "" "Accepts that the kernel failed, and that were put off for a while";
     Counter logins "iris_logins_total" "" "Logins that were let in, takeovers among them";
     Counter takeovers "iris_takeovers_total" "" "Logins that ended an older session of the same user";
     Counter received_classic "iris_messages_received_total" "protocol=\"classic\"" "Messages that senders sent";

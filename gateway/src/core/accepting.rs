@@ -1,0 +1,85 @@
+//! Connections come in, and what keeps them from coming in.
+//!
+//! Owner: the core's thread. An accept that fails for want of something (descriptors, memory) would
+//! fail again at once, and the core would do nothing else: it is armed again after a while, the
+//! longer the more often it failed. The clients wait in the accept queue meanwhile.
+
+use std::io;
+
+use iris_protocol::CloseReason;
+use rustix::io::Errno;
+
+use super::driver::Core;
+
+/// How soon a failed accept is armed again, at first and at last: as long as nobody notices, and
+/// so seldom that failing costs nothing.
+const BACKOFF_MIN_MS: u64 = 10;
+const BACKOFF_MAX_MS: u64 = 1_000;
+
+/// Accepts that wait to be armed again.
+#[derive(Default)]
+pub(super) struct Accepting {
+    /// The segment, the listener, and the moment on the core's clock.
+    waiting: Vec<(usize, u64, u64)>,
+    /// How long the next one that fails will wait; 0 while all is well.
+    backoff_ms: u64,
+}
+
+impl Accepting {
+    /// When the next one is due.
+    pub(super) fn again_ms(&self) -> Option<u64> {
+        self.waiting.iter().map(|(_, _, at_ms)| *at_ms).min()
+    }
+}
+
+impl Core {
+    /// A connection was accepted.
+    pub(super) fn accepted(&mut self, segment: usize, slot: u32) {
+        self.accepting.backoff_ms = 0;
+        if !self.shared.admit_connection() {
+            self.shard.metrics.accepted += 1;
+            self.shard.metrics.count_close(CloseReason::ServerFull);
+            self.segments.all[segment].ring.close(slot, 0);
+            return;
+        }
+        self.segments.all[segment].used += 1;
+        let key = self.shard.accepted();
+        self.sockets.insert(key, segment as u16, slot);
+        self.proceed(key);
+    }
+
+    /// An accept ended of itself, was cancelled, or failed.
+    pub(super) fn accept_ended(&mut self, segment: usize, token: u64, error: &io::Error) {
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        // The first is our own doing, the second a client's that did not wait.
+        if matches!(errno, Some(Errno::CANCELED | Errno::CONNABORTED)) {
+            self.segments.accept_again(segment, token);
+            return;
+        }
+        self.shard.metrics.accept_failures += 1;
+        if self.accepting.backoff_ms == 0 {
+            tracing::warn!(
+                core = self.index,
+                %error,
+                "connections cannot be accepted: they wait until they can"
+            );
+        }
+        let backoff_ms = 2 * self.accepting.backoff_ms;
+        self.accepting.backoff_ms = backoff_ms.clamp(BACKOFF_MIN_MS, BACKOFF_MAX_MS);
+        let at_ms = self.now_ms + self.accepting.backoff_ms;
+        self.accepting.waiting.push((segment, token, at_ms));
+    }
+
+    /// Arms those again whose time has come.
+    pub(super) fn accept_after_backoff(&mut self) {
+        let now_ms = self.now_ms;
+        let segments = &mut self.segments;
+        self.accepting.waiting.retain(|(segment, token, at_ms)| {
+            let is_due = *at_ms <= now_ms;
+            if is_due {
+                segments.accept_again(*segment, *token);
+            }
+            !is_due
+        });
+    }
+}
