@@ -4,7 +4,7 @@
 //! (user key -> account). Invariant: a folder named `inbox-0` (and so on) is a database that was created completely. fjall
 //! cannot go on from a creation that was cut short, so a new one is made under another name and renamed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -151,9 +151,8 @@ fn create(
         fs::remove_dir_all(&unfinished).map_err(failed("removing an unfinished database"))?;
     }
     drop(open(&unfinished, options, reclaim)?);
-    File::open(&unfinished)
-        .and_then(|file| file.sync_all())
-        .map_err(failed("syncing the new database"))?;
+    // fjall does not sync all the names that it makes; a database whose parts have no names is lost with the power.
+    synced_file::sync_tree(&unfinished).map_err(failed("syncing the new database"))?;
     fs::rename(&unfinished, path).map_err(failed("naming the new database"))?;
     synced_file::sync_folder_of(path).map_err(failed("syncing the data folder"))
 }

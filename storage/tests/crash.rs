@@ -1,9 +1,10 @@
-//! kill -9 at any instant, again and again: what was acknowledged is found, in order and whole; what was burned
-//! never comes back; no sequence is used twice.
+//! kill -9 at any instant, and the power cut at any instant, again and again: what was acknowledged is found, in order
+//! and whole; what was burned never comes back; no sequence is used twice.
 //!
 //! The test binary starts itself as the victim, reads what it acknowledges from its standard output, kills it at
 //! a random instant, and holds the store against what it read.
 
+mod disk;
 mod rig;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use disk::Disk;
 use iris_storage::{Reply, Request, StoreOptions};
 use rig::Rig;
 
@@ -103,10 +105,16 @@ struct Said {
     burned: u64,
 }
 
-fn listen(folder: &Path, lifetime: Duration, said: &mut BTreeMap<u64, Said>) -> BTreeSet<u64> {
+fn listen(
+    folder: &Path,
+    disk: Option<&Disk>,
+    lifetime: Duration,
+    said: &mut BTreeMap<u64, Said>,
+) -> BTreeSet<u64> {
     let mut victim = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", "victim", "--nocapture"])
         .env(VICTIM_FOLDER, folder)
+        .envs(disk.map_or_else(Vec::new, |disk| disk.environment(folder)))
         .stdout(Stdio::piped())
         .spawn()
         .expect("the victim starts");
@@ -208,6 +216,17 @@ fn random(below: u64) -> u64 {
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
+    rounds(None);
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_power_cut() {
+    if let Some(disk) = Disk::new(true) {
+        rounds(Some(&disk));
+    }
+}
+
+fn rounds(disk: Option<&Disk>) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut said: BTreeMap<u64, Said> = BTreeMap::new();
     let (mut highest, mut acknowledged) = (0, 0);
@@ -222,7 +241,10 @@ fn what_was_acknowledged_survives_kill_9() {
         } else {
             60 + random(900)
         });
-        let sequences = listen(folder.path(), lifetime, &mut said);
+        let sequences = listen(folder.path(), disk, lifetime, &mut said);
+        if let Some(disk) = disk {
+            disk.cut(folder.path());
+        }
         acknowledged += sequences.len();
         if let Some(lowest) = sequences.first() {
             assert!(

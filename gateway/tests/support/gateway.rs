@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Metrics, PATIENCE};
+use super::{Disk, Metrics, PATIENCE};
 
 /// No test needs a process for longer.
 const LIFETIME_MAX: Duration = Duration::from_secs(120);
@@ -111,6 +111,19 @@ impl Gateway {
         Gateway::started(&common, &[], Some(descriptors))
     }
 
+    /// The same on a disk that does as it is told.
+    pub fn serving_on(disk: &Disk, arguments: &[&str]) -> Gateway {
+        let mut common = vec!["--cores", "2", "--max-connections", "4096"];
+        common.extend(arguments);
+        let mut plan = Plan::new(&common, &[], None);
+        // It must be there before the process is, for the disk to know it.
+        std::fs::create_dir(plan.data()).expect("made");
+        plan.environment = disk.environment(&plan.data());
+        let mut gateway = Gateway::spawn(plan);
+        gateway.wait_until_ready();
+        gateway
+    }
+
     fn started(
         arguments: &[&str],
         environment: &[(&str, &str)],
@@ -176,6 +189,14 @@ impl Gateway {
     /// The data folder.
     pub fn data(&self) -> PathBuf {
         self.plan.data()
+    }
+
+    /// Bytes of memory that it holds, those of its rings and buffers among them.
+    pub fn resident_bytes(&self) -> u64 {
+        let id = lock(&self.child).id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+        let kib = word_behind(&status, "VmRSS:").and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("a number of KiB") << 10
     }
 
     /// What it logged, as far as anyone waited for it.

@@ -8,16 +8,21 @@
 
 mod chat;
 mod classic;
+#[path = "../../../storage/tests/disk/mod.rs"]
+mod disk;
 mod framed;
 mod gateway;
+mod ledger;
 mod metrics;
 
 use std::time::{Duration, Instant};
 
 pub use chat::Chat;
 pub use classic::{Classic, login as login_classic, send as send_classic};
+pub use disk::{Disk, Fault};
 pub use framed::{Event, Framed, Message};
 pub use gateway::{Gateway, get, iris, run};
+pub use ledger::Ledger;
 pub use metrics::Metrics;
 
 /// How long anything may take that is bound to happen.

@@ -6,13 +6,15 @@
 //! behind a hole, and after a power cut everything behind the hole would be gone. So whatever the last sync did not
 //! vouch for is written once more, which makes the pages dirty, and synced.
 //!
-//! That concerns the newest journal and the names of files: a sealed journal and every table were synced before
-//! anything relied on them.
+//! That concerns the newest journal: a sealed one and every table were synced before anything relied on them. The
+//! names of all files are synced as well.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use crate::synced_file;
 
 /// As much as a page cache loses at least: what holds only zeros was never written, and needs no room on disk.
 const PAGE_BYTES: usize = 4096;
@@ -37,7 +39,7 @@ pub(super) fn mend(database: &Path) -> io::Result<()> {
     if let Some(journal) = newest_journal(database)? {
         write_again(&journal)?;
     }
-    sync_folders(database)
+    synced_file::sync_tree(database)
 }
 
 /// Journals are named by numbers that grow.
@@ -78,16 +80,6 @@ fn write_again(path: &Path) -> io::Result<()> {
         at += len as u64;
     }
     file.sync_all()
-}
-
-fn sync_folders(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_folders(&entry.path())?;
-        }
-    }
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
