@@ -181,6 +181,7 @@ impl Committer {
                 Err(source) => {
                     error!(%source, "no sequence can be reserved: nothing is written until the disk takes writes again");
                     self.in_hand.clear();
+                    self.note_stopped();
                     self.deliver_failed(batch.abandon());
                     return false;
                 }
@@ -212,6 +213,7 @@ impl Committer {
             Err(uncommitted) => {
                 error!(source = %uncommitted.error, database = self.number, requests = tally.requests,
                     "a batch was not written: nothing is, until the disk takes writes again");
+                self.note_stopped();
                 self.deliver_failed(uncommitted.replies);
                 false
             }
@@ -224,14 +226,18 @@ impl Committer {
 
     /// Gives the ledger up, and tells the watch when the handle on the database is gone.
     fn stop(&mut self, ledger: Ledger) {
+        self.note_stopped();
         drop(ledger);
-        let mut counts = lock(self.own_counts());
-        counts.stopped = true;
-        counts.commit_since = None;
-        drop(counts);
         // The watch ends before the committers: then nobody heals, and nothing is left to heal.
         let _ended = self.links.notices.send(Notice::Failed(self.number));
         self.refuse_pending();
+    }
+
+    /// Before the first answer that says so: whoever is refused and looks finds out why.
+    fn note_stopped(&self) {
+        let mut counts = lock(self.own_counts());
+        counts.stopped = true;
+        counts.commit_since = None;
     }
 
     fn refuse_pending(&mut self) {
