@@ -79,6 +79,8 @@ struct Plan {
     environment: Vec<(String, String)>,
     /// Limit of descriptors, soft and hard.
     descriptors: Option<u32>,
+    /// The data folder is a tmpfs of this size that only the process sees.
+    tmpfs: Option<String>,
     folder: Arc<tempfile::TempDir>,
 }
 
@@ -119,6 +121,18 @@ impl Gateway {
         // It must be there before the process is, for the disk to know it.
         std::fs::create_dir(plan.data()).expect("made");
         plan.environment = disk.environment(&plan.data());
+        let mut gateway = Gateway::spawn(plan);
+        gateway.wait_until_ready();
+        gateway
+    }
+
+    /// The same on a small disk of its own, which ends with it. Needs `unshare -rm`.
+    pub fn serving_on_tmpfs(size: &str, arguments: &[&str]) -> Gateway {
+        let mut common = vec!["--cores", "2", "--max-connections", "4096"];
+        common.extend(arguments);
+        let mut plan = Plan::new(&common, &[], None);
+        std::fs::create_dir(plan.data()).expect("made");
+        plan.tmpfs = Some(size.to_owned());
         let mut gateway = Gateway::spawn(plan);
         gateway.wait_until_ready();
         gateway
@@ -189,6 +203,13 @@ impl Gateway {
     /// The data folder.
     pub fn data(&self) -> PathBuf {
         self.plan.data()
+    }
+
+    /// The data folder as the process sees it, where that is not what others see.
+    pub fn data_inside(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", lock(&self.child).id()));
+        let data = self.data();
+        root.join(data.strip_prefix("/").expect("an absolute path"))
     }
 
     /// Bytes of memory that it holds, those of its rings and buffers among them.
@@ -389,6 +410,7 @@ impl Plan {
                 .map(|(name, value)| (owned(name), owned(value)))
                 .collect(),
             descriptors,
+            tmpfs: None,
             folder,
         }
     }
@@ -398,9 +420,19 @@ impl Plan {
     }
 
     fn command(&self) -> Command {
-        let mut command = match self.descriptors {
-            None => Command::new(env!("CARGO_BIN_EXE_iris")),
-            Some(descriptors) => {
+        let mut command = match (self.descriptors, &self.tmpfs) {
+            (None, None) => Command::new(env!("CARGO_BIN_EXE_iris")),
+            (_, Some(size)) => {
+                let mut unshare = Command::new("unshare");
+                let data = self.data();
+                let script = format!(
+                    "mount -t tmpfs -o size={size} none {} && exec \"$0\" \"$@\"",
+                    data.display()
+                );
+                unshare.args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_iris")]);
+                unshare
+            }
+            (Some(descriptors), None) => {
                 let mut shell = Command::new("sh");
                 let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
                 shell.args(["-c", &script, env!("CARGO_BIN_EXE_iris")]);
