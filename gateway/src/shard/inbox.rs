@@ -282,16 +282,12 @@ impl Shard {
                 },
                 _,
             ) => self.page_failed(user, session_number),
-            (Pending::Welcome { user, connection }, reply) => {
-                let messages = match reply {
-                    Reply::Account { messages, .. } => messages,
-                    // Online delivery goes on without the store.
-                    _ => 0,
-                };
+            (Pending::Welcome { user, connection }, Reply::Account { messages, .. }) => {
                 self.request_done(user);
                 self.welcome(connection, messages);
                 self.forget_if_done(user);
             }
+            (Pending::Welcome { user, connection }, _) => self.depth_failed(user, connection),
             (
                 Pending::LastSeen {
                     user,

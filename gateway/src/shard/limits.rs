@@ -91,5 +91,8 @@ pub const THROTTLE_MS: u64 = 20;
 pub const ANSWERS_KEPT_MS: u64 = 60_000;
 /// How long the shard waits before it asks the store again for what failed, milliseconds.
 pub const STORE_RETRY_MS: u64 = 1_000;
+/// How often the store is asked again how deep an inbox is before a login does
+/// without: clients give a login up after five seconds or more.
+pub const DEPTH_RETRIES: u8 = 2;
 /// Messages of one page of a drain.
 pub const PAGE_MESSAGES: usize = 1_000;

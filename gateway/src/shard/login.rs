@@ -14,7 +14,7 @@ use iris_storage::{Request, user_hash};
 use super::connection::{Connection, Pause, Phase};
 use super::envelope::{self, Envelope};
 use super::inbox::Pending;
-use super::limits::ANSWERS_KEPT_MS;
+use super::limits::{ANSWERS_KEPT_MS, DEPTH_RETRIES, STORE_RETRY_MS};
 use super::slots::Key;
 use super::user::Drain;
 use super::{Effect, Shard};
@@ -240,7 +240,9 @@ impl Shard {
         let Some(drain) = user.drain.as_deref_mut() else {
             return;
         };
-        if !is_welcoming || drain.depth_asked || drain.appends_before > 0 || user.burning {
+        let must_wait = drain.appends_before > 0 || user.burning;
+        let is_early = self.now.core_ms < drain.retry_at_ms;
+        if !is_welcoming || drain.depth_asked || must_wait || is_early {
             return;
         }
         drain.depth_asked = true;
@@ -254,6 +256,28 @@ impl Shard {
             user: user.hash,
             name: Box::from(&*user.name),
         });
+    }
+
+    /// The store could not say how deep the inbox is. It is asked again a few times,
+    /// since a store that fails heals soon or not at all; then the login goes on, for
+    /// messages between users who are online need no store.
+    pub(super) fn depth_failed(&mut self, user_key: Key, id: Key) {
+        self.request_done(user_key);
+        let retry_at_ms = self.now.core_ms + STORE_RETRY_MS;
+        let drain = match self.users.get_mut(user_key) {
+            Some(user) if user.session == id => user.drain.as_deref_mut(),
+            _ => None,
+        };
+        match drain {
+            Some(drain) if drain.depth_failures < DEPTH_RETRIES => {
+                drain.depth_failures += 1;
+                drain.depth_asked = false;
+                drain.retry_at_ms = retry_at_ms;
+                self.check_within(id, STORE_RETRY_MS);
+            }
+            _ => self.welcome(id, 0),
+        }
+        self.forget_if_done(user_key);
     }
 
     /// The store said how deep the inbox of a framed user is (or could not).

@@ -163,6 +163,7 @@ impl Shard {
             }
         }
         next_ms = next_ms.min(self.check_outbox(id, user_key));
+        self.ask_depth(user_key);
         self.advance_drain(user_key);
         if let Some(Some(drain)) = self.users.get(user_key).map(|user| &user.drain)
             && drain.retry_at_ms > now_ms

@@ -31,6 +31,8 @@ pub struct Drain {
     pub appends_before: u32,
     /// The depth of the inbox was asked for.
     pub depth_asked: bool,
+    /// How often the store could not answer that.
+    pub depth_failures: u8,
 }
 
 /// One send of a framed user, by its sequence number.

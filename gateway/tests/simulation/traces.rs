@@ -548,6 +548,16 @@ impl Trace {
         }
     }
 
+    fn store_says_depth(&mut self, token: u64, messages: u64) {
+        self.shard.stored(Reply::Account {
+            token,
+            messages,
+            bytes: 0,
+            last_seen_ms: 0,
+        });
+        self.effects();
+    }
+
     fn fail(&mut self, token: u64) {
         let error = iris_storage::FailureKind::Unwritable;
         self.shard.stored(Reply::Failed { token, error });
@@ -756,6 +766,41 @@ fn a_page_that_fails_is_asked_for_again() {
         trace.wait(1_500);
     }
     assert_eq!(trace.store.len(), 1);
+}
+
+#[test]
+fn a_login_waits_a_while_for_a_store_that_cannot_be_read() {
+    let asked = |trace: &mut Trace| match trace.store.pop() {
+        Some(Request::Account { token, .. }) => token,
+        other => panic!("not the depth: {other:?}"),
+    };
+    for heals in [true, false] {
+        let mut trace = Trace::new(Limits::default());
+        let reader = trace.shard.accepted();
+        trace.received(reader, &framed_login("anna"));
+        for _ in 0..2 {
+            let token = asked(&mut trace);
+            trace.fail(token);
+            assert!(trace.store.is_empty(), "not at once");
+            assert!(trace.take_sent(reader).is_empty(), "it may heal");
+            trace.wait(1_500);
+        }
+        let token = asked(&mut trace);
+        if heals {
+            trace.store_says_depth(token, 3);
+        } else {
+            trace.fail(token);
+        }
+        let welcome = trace.take_sent(reader);
+        let expected = if heals { 3 } else { 0 };
+        match framed::decode(&welcome, &framed::DecodeLimits::READER) {
+            Ok(framed::Decoded::Frame(framed::Frame::Welcome(welcome), _)) => {
+                assert_eq!(welcome.inbox_messages, expected);
+            }
+            other => panic!("no welcome: {other:?}"),
+        }
+        assert!(matches!(trace.store.pop(), Some(Request::Page { .. })));
+    }
 }
 
 #[test]
