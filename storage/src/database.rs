@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -22,7 +22,7 @@ use crate::error::StoreError;
 use crate::folder::{Folder, UNFINISHED_SUFFIX};
 use crate::options::StoreOptions;
 use crate::reclaim::Reclaim;
-use crate::recovery::{self, Recovery};
+use crate::recovery::{self, REBUILT_SUFFIX, Recovery};
 use crate::sequence::{SequenceCounter, Sequences};
 use crate::synced_file;
 
@@ -76,11 +76,22 @@ pub(crate) fn open_all(
     let create_or_open = |(number, reclaim): (usize, &Arc<Reclaim>)| {
         let path = folder.database_path(number);
         if !path.exists() {
-            if counted {
+            let rebuilt = path.with_extension(REBUILT_SUFFIX);
+            if rebuilt.exists() {
+                // A repair was killed just before this.
+                fs::rename(&rebuilt, &path)
+                    .and_then(|()| synced_file::sync_folder_of(&path))
+                    .map_err(|source| StoreError::Unwritable {
+                        path: path.clone(),
+                        action: "finishing a repair",
+                        source,
+                    })?;
+            } else if counted {
                 let what = "the database is missing, though sequences were given out".to_string();
                 return Err(StoreError::Damaged { path, what });
+            } else {
+                create(&path, options, Arc::clone(reclaim) as _)?;
             }
-            create(&path, options, Arc::clone(reclaim) as _)?;
         }
         open_one(folder, number, options, Arc::clone(reclaim) as _)
     };
@@ -184,10 +195,17 @@ pub(crate) fn open(
             users,
         })
     };
-    open().map_err(|source| StoreError::Database {
-        path: path.to_path_buf(),
-        source,
-    })
+    // fjall asserts much of what it reads. What can be looked at was looked at before; this is for the rest.
+    match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(opened) => opened.map_err(|source| StoreError::Database {
+            path: path.to_path_buf(),
+            source,
+        }),
+        Err(_) => Err(StoreError::Damaged {
+            path: path.to_path_buf(),
+            what: "the database panicked while it opened".to_string(),
+        }),
+    }
 }
 
 /// Messages are written once, read in ranges, and short-lived: no filter, no compression.

@@ -26,6 +26,12 @@ pub enum StoreError {
         /// The data folder.
         path: PathBuf,
     },
+    /// There is no store in the folder.
+    #[error("{path} holds no Iris data; name the data folder of a gateway")]
+    NoStore {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder holds something that is not ours.
     #[error(
         "{path} is not empty and holds no Iris data (found {found}); choose an empty or a new folder"
@@ -61,7 +67,10 @@ pub enum StoreError {
         known: u32,
     },
     /// A file of ours is not as we wrote it.
-    #[error("{path} is damaged ({what}); restore the data folder from a backup")]
+    #[error(
+        "{path} is damaged ({what}); `iris store repair {}` keeps it aside and rebuilds what can be read",
+        .path.parent().unwrap_or(.path).display()
+    )]
     Damaged {
         /// The file or folder.
         path: PathBuf,
@@ -70,7 +79,8 @@ pub enum StoreError {
     },
     /// The database below did not open.
     #[error(
-        "{path}: the database does not open: {source}; see the log, and restore the data folder from a backup if it stays so"
+        "{path}: the database does not open: {source}; see the log, and if it stays so, `iris store repair {}` rebuilds what can be read",
+        .path.parent().unwrap_or(.path).display()
     )]
     Database {
         /// The database's folder.

@@ -6,6 +6,7 @@
 //!   are. Written once;
 //! - `SEQUENCE`: see the sequence counter;
 //! - `inbox-0/`, `inbox-1/`, …: the databases;
+//! - `SYNCED-0`, `SYNCED-1`, …: what each of them must show at least;
 //! - `damaged/`: copies of files that were found damaged, for people to look at or to delete.
 //!
 //! Version 1 had one database, `inbox`, and no word of their number. Such a folder becomes one of version 2 with one
@@ -22,6 +23,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::StoreError;
 use crate::options::DATABASES_MAX;
+use crate::recovery::synced::Synced;
 use crate::synced_file;
 
 /// Version of the layout of the folder and of everything in it.
@@ -79,6 +81,48 @@ impl Folder {
         })
     }
 
+    /// Locks a folder that holds a store already.
+    pub(crate) fn open_existing(path: &Path) -> Result<Folder, StoreError> {
+        if !path.join("FORMAT").exists() && !database_path(path, 0).exists() {
+            return Err(StoreError::NoStore {
+                path: path.to_path_buf(),
+            });
+        }
+        if !path.join("FORMAT").exists() {
+            return Err(StoreError::Damaged {
+                path: path.join("FORMAT"),
+                what: "missing".to_string(),
+            });
+        }
+        Folder::open(path, 1)
+    }
+
+    /// Locks a folder that is to be repaired. A FORMAT that is damaged or gone is written anew, if the mark of a
+    /// database tells what stood in it.
+    pub(crate) fn open_to_repair(path: &Path) -> Result<Folder, StoreError> {
+        let damaged = match Folder::open_existing(path) {
+            Err(error @ StoreError::Damaged { .. }) => error,
+            opened => return opened,
+        };
+        let marked = (0..DATABASES_MAX).find_map(|number| Synced::read(&synced_path(path, number)));
+        let Some(marked) = marked else {
+            return Err(damaged);
+        };
+        let lock = lock(path)?;
+        let format = Format {
+            seed: marked.seed,
+            databases: usize::try_from(marked.databases)
+                .unwrap_or(DATABASES_MAX)
+                .clamp(1, DATABASES_MAX),
+        };
+        write_format(&path.join("FORMAT"), &format)?;
+        Ok(Folder {
+            path: path.to_path_buf(),
+            format,
+            _lock: lock,
+        })
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -99,6 +143,10 @@ impl Folder {
     pub(crate) fn database_path(&self, number: usize) -> PathBuf {
         database_path(&self.path, number)
     }
+
+    pub(crate) fn synced_path(&self, number: usize) -> PathBuf {
+        synced_path(&self.path, number)
+    }
 }
 
 /// What FORMAT says besides the version.
@@ -113,6 +161,10 @@ pub(crate) const UNFINISHED_SUFFIX: &str = "new";
 
 fn database_path(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("inbox-{number}"))
+}
+
+fn synced_path(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("SYNCED-{number}"))
 }
 
 /// Takes a folder of version 1 on to this version.

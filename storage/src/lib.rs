@@ -51,7 +51,7 @@ pub use metrics::StoreMetrics;
 pub use options::StoreOptions;
 pub use quota::{Overflow, Quotas};
 pub use record::{NewRecord, RecordError, RecordView};
-pub use recovery::Recovery;
+pub use recovery::{Check, Inbox, Recovery, Repair, Survey, check, repair, stats};
 pub use request::{FailureKind, Record, Reply, Request, StoredMessage};
 pub use store::Store;
 pub use user::{MESSAGE_KEY_LEN, MessageKey, USER_KEY_LEN, UserHash, UserKey, user_hash};

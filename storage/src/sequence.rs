@@ -68,21 +68,37 @@ impl SequenceCounter {
 
     /// Goes on after everything that was ever given out.
     pub(crate) fn open(path: &Path) -> Result<SequenceCounter, StoreError> {
-        let content = fs::read(path).map_err(|source| StoreError::Unwritable {
-            path: path.to_path_buf(),
-            action: "reading",
-            source,
-        })?;
-        let reserve = decode(&content).ok_or_else(|| StoreError::Damaged {
-            path: path.to_path_buf(),
-            what: "not a sequence file, or its CRC does not match".to_string(),
-        })?;
+        let reserve = SequenceCounter::look(path)?;
         SequenceCounter {
             path: path.to_path_buf(),
             next: reserve,
             reserve,
         }
         .with_block()
+    }
+
+    /// The reserve in the file.
+    pub(crate) fn look(path: &Path) -> Result<u64, StoreError> {
+        let content = fs::read(path).map_err(|source| StoreError::Unwritable {
+            path: path.to_path_buf(),
+            action: "reading",
+            source,
+        })?;
+        decode(&content).ok_or_else(|| StoreError::Damaged {
+            path: path.to_path_buf(),
+            what: "not a sequence file, or its CRC does not match".to_string(),
+        })
+    }
+
+    /// Makes sure that no sequence up to this one is given out again, also if the file is damaged or gone.
+    pub(crate) fn raise_above(path: &Path, sequence: u64) -> Result<(), StoreError> {
+        let reserve = SequenceCounter::look(path).unwrap_or(FIRST);
+        let raised = reserve.max(sequence.saturating_add(1));
+        synced_file::replace(path, &encode(raised)).map_err(|source| StoreError::Unwritable {
+            path: path.to_path_buf(),
+            action: "writing",
+            source,
+        })
     }
 
     /// The next sequence.

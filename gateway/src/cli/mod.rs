@@ -6,6 +6,7 @@
 mod arguments;
 mod check;
 mod serve;
+mod store;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ Exit codes:
   0    drained after a signal
   1    could not run, or failed; the last line on stderr says why and what to do
   2    wrong command line or configuration; the last line says where and what is allowed
+  3    `iris store` found damage, or lost something to it
   130, 143   a second SIGINT or SIGTERM
 ";
 
@@ -62,6 +64,9 @@ enum Command {
     /// Log in as a user and exchange messages from a terminal.
     #[command(after_long_help = chat::AFTER_HELP)]
     Chat(chat::Options),
+    /// Check, repair or count what is in a data folder, while no gateway uses it.
+    #[command(subcommand, after_long_help = store::AFTER_HELP)]
+    Store(store::Command),
 }
 
 /// Why a command did not succeed.
@@ -71,13 +76,15 @@ pub enum Failure {
     Usage(String),
     /// Anything later: exit code 1.
     Run(String),
+    /// It ran, and found damage: exit code 3.
+    Damage(String),
 }
 
 impl Failure {
     /// The line on stderr, without `iris: `.
     pub fn line(&self) -> &str {
         match self {
-            Failure::Usage(line) | Failure::Run(line) => line,
+            Failure::Usage(line) | Failure::Run(line) | Failure::Damage(line) => line,
         }
     }
 
@@ -86,6 +93,7 @@ impl Failure {
         match self {
             Failure::Usage(_) => 2,
             Failure::Run(_) => 1,
+            Failure::Damage(_) => 3,
         }
     }
 }
@@ -99,6 +107,7 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(settings)) => serve::run(&settings),
         Some(Command::Check(settings)) => check::run(&settings),
         Some(Command::Chat(options)) => chat::run(options),
+        Some(Command::Store(command)) => store::run(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

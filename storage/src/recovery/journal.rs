@@ -19,6 +19,7 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::fields::Fields;
 use super::window::Window;
 use crate::record::{self, RECORD_LEN_MAX};
 use crate::user::{MESSAGE_KEY_LEN, USER_KEY_LEN};
@@ -399,33 +400,6 @@ fn sequence_of(key: &[u8]) -> Option<u64> {
     let key: &[u8; MESSAGE_KEY_LEN] = key.try_into().ok()?;
     let (_, sequence) = key.split_first_chunk::<USER_KEY_LEN>()?;
     Some(u64::from_be_bytes(sequence.try_into().ok()?))
-}
-
-/// Little-endian integers, one after the other.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*field)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take::<1>().map(|[byte]| byte)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
 }
 
 #[cfg(test)]

@@ -9,9 +9,17 @@
 //! Invariants: nothing is changed before it was copied; the same put back twice changes nothing; nothing is put back
 //! that does not pass its CRC, nor below a head; what is lost is told in numbers.
 
-pub(crate) mod journal;
+mod blocks;
+mod check;
+mod fields;
+mod journal;
 mod put_back;
-pub(crate) mod window;
+mod rebuild;
+mod survey;
+pub(crate) mod synced;
+mod tree;
+mod window;
+mod writer;
 
 use std::fs::{self, File};
 use std::io;
@@ -25,6 +33,11 @@ use crate::error::StoreError;
 use crate::synced_file;
 use crate::totals::Totals;
 use journal::{Ending, Journal};
+
+pub use check::{Check, check, stats};
+pub(crate) use rebuild::REBUILT_SUFFIX;
+pub use rebuild::{Repair, repair};
+pub use survey::{Inbox, Survey};
 
 /// Folder in the data folder that keeps what was damaged, for people to look at or to delete.
 pub(crate) const DAMAGED: &str = "damaged";
@@ -93,6 +106,17 @@ pub(crate) fn prepare(
             source,
         }
     };
+    tree::check(database).map_err(|fault| StoreError::Damaged {
+        path: database.to_path_buf(),
+        what: format!("{}: {}", fault.path.display(), fault.what),
+    })?;
+    // Holds nothing; fjall only wants it to be there.
+    let lock = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(database.join("lock"));
+    lock.map_err(failed("opening the database's lock file"))?;
     let journals = list(database).map_err(failed("listing the journals"))?;
     let kept = folder.join(DAMAGED);
     let name = database.file_name().unwrap_or_default().to_string_lossy();
@@ -224,6 +248,11 @@ fn list(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     }
     journals.sort_unstable();
     Ok(journals)
+}
+
+/// Those of a database that can be listed.
+fn journal_paths(database: &Path) -> Vec<(u64, PathBuf)> {
+    list(database).unwrap_or_default()
 }
 
 /// Copies of this database from which something may have to be put back.

@@ -1,0 +1,171 @@
+//! Puts rows that were found somewhere into an open database, if they prove themselves and are not known there.
+//!
+//! Used by the thread that opens a database, and by the rebuilding of one. A key is not covered by the CRC of its value,
+//! so it must prove itself: an account's name must hash to its key (the seed of the hash is secret, so nobody can plant
+//! one in a payload); of a message, the account is the proof, or, if that is gone, one without a name is made, which the
+//! first to hash to this key takes over. So accounts go in before messages. The same row twice changes nothing.
+//! Memory: one batch.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use fjall::{OwnedWriteBatch, PersistMode, Slice};
+
+use crate::account::{self, Account, Stored, Tail};
+use crate::database::Tables;
+use crate::record;
+use crate::user::{UserKey, split_message_key, user_hash};
+
+/// What is written at once.
+const BATCH_ITEMS_MAX: usize = 1024;
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Users that are told apart in the report; beyond it they are counted as these.
+const USERS_COUNTED_MAX: usize = 1 << 20;
+
+/// A database that rows are put into.
+pub(super) struct Writer<'a> {
+    tables: &'a Tables,
+    seed: u64,
+    mode: PersistMode,
+    batch: OwnedWriteBatch,
+    /// Accounts of the batch.
+    accounts: HashMap<UserKey, Vec<u8>>,
+    items: usize,
+    bytes: usize,
+    users: HashSet<UserKey>,
+    /// The head of the user whose message came last: rows come sorted.
+    head: Option<(UserKey, Option<u64>)>,
+    /// The highest sequence in what was put in.
+    pub(super) sequence: u64,
+}
+
+impl Writer<'_> {
+    /// `mode`: how durable each batch is.
+    pub(super) fn new(tables: &Tables, seed: u64, mode: PersistMode) -> Writer<'_> {
+        Writer {
+            tables,
+            seed,
+            mode,
+            batch: tables.database.batch(),
+            accounts: HashMap::new(),
+            items: 0,
+            bytes: 0,
+            users: HashSet::new(),
+            head: None,
+            sequence: 0,
+        }
+    }
+
+    /// Puts an account in unless the database knows better. How many that were.
+    pub(super) fn account(&mut self, key: &[u8], value: &[u8]) -> io::Result<u64> {
+        let (Ok(user), Ok(stored)) = (UserKey::try_from(key), account::decode(value)) else {
+            return Ok(0);
+        };
+        let name = str::from_utf8(stored.name).unwrap_or_default();
+        if !account::name_is_sound(name) || user != user_hash(self.seed, name).key() {
+            return Ok(0);
+        }
+        self.sequence = self
+            .sequence
+            .max(stored.account.head)
+            .max(stored.tail.sequence);
+        let known = match self.accounts.get(&user) {
+            Some(value) => Some(Slice::new(value)),
+            // One that cannot be read is worth less than this one.
+            None => self.tables.users.get(user).ok().flatten(),
+        };
+        let known = known
+            .as_deref()
+            .and_then(|known| account::decode(known).ok());
+        // An older one has no higher head, and no later last sight beside the same head.
+        let age = |account: &Account| (account.head, account.last_seen_ms);
+        if known.is_some_and(|known| {
+            !known.name.is_empty() && age(&known.account) >= age(&stored.account)
+        }) {
+            return Ok(0);
+        }
+        self.accounts.insert(user, value.to_vec());
+        self.touched(user);
+        self.grow(value.len())?;
+        Ok(1)
+    }
+
+    /// Puts a message in unless it is there or was burned. How many that were.
+    pub(super) fn message(&mut self, key: &[u8], value: &[u8]) -> io::Result<u64> {
+        let Some((user, sequence)) = split_message_key(key) else {
+            return Ok(0);
+        };
+        if record::view(value).is_err() {
+            return Ok(0);
+        }
+        self.sequence = self.sequence.max(sequence);
+        let head = match self.head {
+            Some((of, head)) if of == user => head,
+            _ => {
+                let known = self.tables.users.get(user).ok().flatten();
+                let known = known
+                    .as_deref()
+                    .and_then(|known| account::decode(known).ok());
+                let head = known.map(|known| known.account.head);
+                self.head = Some((user, head));
+                head
+            }
+        };
+        if head.is_some_and(|head| sequence < head)
+            || self.tables.messages.contains_key(key).unwrap_or(false)
+        {
+            return Ok(0);
+        }
+        if head.is_none() {
+            let unnamed = account::encode(&Stored {
+                account: Account::default(),
+                tail: Tail::default(),
+                tail_life: 0,
+                name: b"",
+            });
+            self.accounts.insert(user, unnamed);
+            self.head = Some((user, Some(0)));
+        }
+        self.batch.insert(&self.tables.messages, key, value);
+        self.touched(user);
+        self.grow(value.len())?;
+        Ok(1)
+    }
+
+    /// Writes what is left. How many users were touched.
+    pub(super) fn finish(&mut self) -> io::Result<u64> {
+        self.write()?;
+        self.tables
+            .database
+            .persist(PersistMode::SyncAll)
+            .map_err(io::Error::other)?;
+        Ok(self.users.len() as u64)
+    }
+
+    fn touched(&mut self, user: UserKey) {
+        if self.users.len() < USERS_COUNTED_MAX {
+            self.users.insert(user);
+        }
+    }
+
+    fn grow(&mut self, bytes: usize) -> io::Result<()> {
+        self.items += 1;
+        self.bytes += bytes;
+        if self.items >= BATCH_ITEMS_MAX || self.bytes >= BATCH_BYTES_MAX {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let mut batch = std::mem::replace(&mut self.batch, self.tables.database.batch());
+        for (user, account) in self.accounts.drain() {
+            batch.insert(&self.tables.users, Slice::new(&user), account);
+        }
+        (self.items, self.bytes) = (0, 0);
+        batch
+            .durability(Some(self.mode))
+            .commit()
+            .map_err(io::Error::other)
+    }
+}
