@@ -2,9 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use iris_ring::RingError;
+
+use crate::dialect::Protocol;
 
 /// Why `iris-bench` failed, in words for whoever runs it.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +50,33 @@ pub enum BenchError {
         /// The end of its output.
         words: String,
     },
+    /// There is no gateway to start.
+    #[error("there is no gateway at {}: build it (cargo build --release), or name it with --gateway", .0.display())]
+    NoGateway(PathBuf),
+    /// The scenario starts its gateways itself.
+    #[error("{0} starts gateways of its own, so it cannot --connect to another")]
+    NotOurs(&'static str),
     /// No server command.
     #[error("the command of the server is empty")]
     NoCommand,
+    /// A file of the report.
+    #[error("cannot write {}: {source}", .path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The protocol lacks what the scenario is about.
+    #[error("{scenario} needs a protocol that {need}; {protocol} does not")]
+    Protocol {
+        /// The scenario.
+        scenario: &'static str,
+        /// What it needs.
+        need: &'static str,
+        /// What was asked for.
+        protocol: Protocol,
+    },
     /// SIGINT or SIGTERM.
     #[error("interrupted")]
     Interrupted,

@@ -31,6 +31,8 @@ use crate::{BenchError, interrupt};
 const BATCH: u32 = 250;
 /// How long a server may take to answer a batch of logins.
 const LOGIN_MAX: Duration = Duration::from_secs(30);
+/// In the token of a shutdown of one direction.
+const FINISHING: u64 = 1 << 54;
 /// Completions handled in a turn.
 const TURN_MAX: usize = 4096;
 
@@ -39,7 +41,8 @@ pub trait Handler {
     /// Client `client` heard something; `bytes` are what a payload's place refers to. `now_ns` is
     /// when the bytes were taken from the ring.
     fn heard(&mut self, client: u32, heard: Heard, bytes: &[u8], now_ns: u64, post: &mut Post);
-    /// The connection of client `client` has ended, not by [`Clients::close`].
+    /// The connection of client `client` has ended, not by [`Clients::close`] or
+    /// [`Clients::leave`].
     fn ended(&mut self, client: u32, end: End);
 }
 
@@ -55,11 +58,23 @@ pub enum End {
 /// One client's side of a socket.
 #[derive(Debug, Default)]
 struct Wire {
-    /// Counts the connections of this client, in 23 bits.
+    /// Counts the connections of this client, in 22 bits.
     generation: u32,
     state: State,
     partial: Vec<u8>,
     deaf: bool,
+    leaving: bool,
+    /// The end of its writing is under way in the kernel.
+    finishing: bool,
+}
+
+/// A socket that is being closed.
+#[derive(Debug, Clone, Copy)]
+struct Closing {
+    place: Place,
+    /// Shutdowns in the kernel. One that is overtaken by the close would shut the slot's next
+    /// tenant.
+    shutdowns: u8,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +91,8 @@ pub struct Clients {
     rings: Rings,
     wires: Vec<Wire>,
     post: Post,
-    /// Sockets that are being closed, by token.
-    closing: HashMap<u64, Place>,
+    /// By the token of their connection.
+    closing: HashMap<u64, Closing>,
     heard: Vec<Heard>,
     server: SocketAddr,
     sources: Sources,
@@ -108,14 +123,23 @@ impl Clients {
     /// One of them cannot connect, is turned away, or gets no answer.
     pub fn open(server: SocketAddr, protocol: Protocol, count: u32) -> Result<Self, BenchError> {
         let mut all = Self::new(server, protocol, count)?;
+        all.log_in(count)?;
+        Ok(all)
+    }
+
+    /// Connects the first `count` clients and logs each in, client n as user n.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn log_in(&mut self, count: u32) -> Result<(), BenchError> {
         let mut logins = Logins::default();
         for client in 0..count {
-            all.connect(client, client)?;
+            self.connect(client, client)?;
             if (client + 1) % BATCH == 0 || client + 1 == count {
-                logins.all(&mut all, client + 1)?;
+                logins.all(self, client + 1)?;
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Begins to connect client `client`, which must not be connected, and to log it in as `user`.
@@ -135,10 +159,12 @@ impl Clients {
             self.wires.push(Wire::default());
         }
         let wire = &mut self.wires[client as usize];
-        wire.generation = (wire.generation + 1) & 0x7f_ffff;
+        wire.generation = (wire.generation + 1) & 0x3f_ffff;
         wire.state = State::Connecting;
         wire.partial.clear();
         wire.deaf = false;
+        wire.leaving = false;
+        wire.finishing = false;
         let token = wire.token(client);
         let ring = self.rings.room()?;
         self.rings.of(ring).adopt(socket, token);
@@ -151,8 +177,27 @@ impl Clients {
         let wire = &mut self.wires[client as usize];
         let token = wire.token(client);
         if let State::Open(place) = std::mem::take(&mut wire.state) {
-            self.closing.insert(token, place);
+            let shutdowns = 1 + u8::from(wire.finishing);
+            self.closing.insert(token, Closing { place, shutdowns });
             self.rings.of(place.ring).shutdown(place.slot, token);
+        }
+    }
+
+    /// Logs a client out: what it wrote is sent, its side is finished, and the connection closed
+    /// when the server has finished its own. What is heard until then is handed on.
+    pub fn leave(&mut self, client: u32) {
+        self.wires[client as usize].leaving = true;
+        if !self.post.is_waiting(client) {
+            self.finish_writing(client);
+        }
+    }
+
+    fn finish_writing(&mut self, client: u32) {
+        let wire = &mut self.wires[client as usize];
+        if let State::Open(place) = wire.state {
+            wire.finishing = true;
+            let token = wire.token(client) | FINISHING;
+            self.rings.of(place.ring).shutdown_write(place.slot, token);
         }
     }
 
@@ -274,13 +319,20 @@ impl Clients {
             }
             Completion::Adopted { token, result } => self.adopted(token, ring, result, handler),
             Completion::ShutDown { token, .. } => {
-                if let Some(place) = self.closing.get(&token) {
-                    self.rings.of(place.ring).close(place.slot, token);
+                let connection = token & !FINISHING;
+                if let Some(closing) = self.closing.get_mut(&connection) {
+                    closing.shutdowns -= 1;
+                    if closing.shutdowns == 0 {
+                        let Place { ring, slot } = closing.place;
+                        self.rings.of(ring).close(slot, connection);
+                    }
+                } else if let Some(client) = self.present(connection) {
+                    self.wires[client as usize].finishing = false;
                 }
             }
             Completion::Closed { token, .. } => {
-                if let Some(place) = self.closing.remove(&token) {
-                    self.rings.release(place.ring);
+                if let Some(closing) = self.closing.remove(&token) {
+                    self.rings.release(closing.place.ring);
                 }
             }
             _ => {}
@@ -303,12 +355,18 @@ impl Clients {
             ..
         } = self;
         let bytes = rings.of(ring).bytes(buffer);
-        let partial = &mut wires[client as usize].partial;
+        let Wire {
+            partial, leaving, ..
+        } = &mut wires[client as usize];
         if !partial.is_empty() {
             partial.extend_from_slice(bytes);
         }
         let all: &[u8] = if partial.is_empty() { bytes } else { partial };
         let used = post.receive(client, all, heard);
+        if *leaving {
+            // It is said in answer to our leaving.
+            heard.retain(|heard| !matches!(heard, Heard::Closing(_)));
+        }
         for heard in heard.drain(..) {
             handler.heard(client, heard, all, now_ns, post);
         }
@@ -349,7 +407,12 @@ impl Clients {
                 chunk.drain(..sent);
                 self.rings.of(place.ring).send(place.slot, chunk, 0, token);
             }
-            Ok(_) => self.post.sent(client, chunk),
+            Ok(_) => {
+                self.post.sent(client, chunk);
+                if self.wires[client as usize].leaving && !self.post.is_waiting(client) {
+                    self.finish_writing(client);
+                }
+            }
             Err(_) => self.end(client, End::Peer, handler),
         }
     }
@@ -370,7 +433,8 @@ impl Clients {
             }
             // Closed meanwhile.
             (Some(place), None) => {
-                self.closing.insert(token, place);
+                let shutdowns = 0;
+                self.closing.insert(token, Closing { place, shutdowns });
                 self.rings.of(ring).close(place.slot, token);
             }
             (None, client) => {
@@ -385,7 +449,9 @@ impl Clients {
 
     fn end(&mut self, client: u32, end: End, handler: &mut impl Handler) {
         self.close(client);
-        handler.ended(client, end);
+        if !self.wires[client as usize].leaving || end == End::Garbled {
+            handler.ended(client, end);
+        }
     }
 }
 

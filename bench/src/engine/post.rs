@@ -126,6 +126,12 @@ impl Post {
         }
     }
 
+    /// Whether a client has bytes that are not sent yet.
+    pub(super) fn is_waiting(&self, client: u32) -> bool {
+        let line = &self.lines[client as usize];
+        line.sending || !line.outbox.is_empty()
+    }
+
     /// Keeps a chunk for later.
     pub(super) fn spare(&mut self, mut chunk: Vec<u8>) {
         if chunk.capacity() > 0 && self.spares.len() < SPARES_MAX {

@@ -8,6 +8,8 @@
 
 use std::ops::{AddAssign, Range};
 
+use serde::Serialize;
+
 use super::message::Message;
 
 /// Streams of all senders together, about: the tables stay in the caches.
@@ -25,15 +27,18 @@ pub enum Topology {
     },
     /// User 0 sends to user 1.
     Pair,
-    /// Users 1 to `senders` send to user 0.
+    /// Users 0 to `senders` - 1 send to user `senders`.
     FanIn {
         /// Senders, 1 and up.
         senders: u32,
     },
-    /// User n sends to user `pairs` + n, for n below `pairs`.
-    Pairs {
-        /// Pairs, 1 and up.
-        pairs: u32,
+    /// Each of the first `senders` users sends to `readers_each` others in turn, who are nobody
+    /// else's and follow behind the senders.
+    FanOut {
+        /// Senders, 1 and up.
+        senders: u32,
+        /// Readers of each, 1 and up.
+        readers_each: u32,
     },
 }
 
@@ -45,7 +50,10 @@ impl Topology {
             Self::Mesh { users } => users,
             Self::Pair => 2,
             Self::FanIn { senders } => senders + 1,
-            Self::Pairs { pairs } => 2 * pairs,
+            Self::FanOut {
+                senders,
+                readers_each,
+            } => senders + senders * readers_each,
         }
     }
 
@@ -55,8 +63,7 @@ impl Topology {
         match self {
             Self::Mesh { users } => 0..users,
             Self::Pair => 0..1,
-            Self::FanIn { senders } => 1..senders + 1,
-            Self::Pairs { pairs } => 0..pairs,
+            Self::FanIn { senders } | Self::FanOut { senders, .. } => 0..senders,
         }
     }
 
@@ -65,14 +72,15 @@ impl Topology {
     pub fn readers_each(self) -> u32 {
         match self {
             Self::Mesh { users } => (STREAMS_MAX / users).clamp(1, READERS_MAX.min(users - 1)),
-            Self::Pair | Self::FanIn { .. } | Self::Pairs { .. } => 1,
+            Self::Pair | Self::FanIn { .. } => 1,
+            Self::FanOut { readers_each, .. } => readers_each,
         }
     }
 
     /// The sender of a stream.
     #[must_use]
     pub fn sender(self, stream: u32) -> u32 {
-        self.senders().start + stream / self.readers_each()
+        stream / self.readers_each()
     }
 
     /// The reader of a stream.
@@ -88,8 +96,8 @@ impl Topology {
                 if other >= sender { other + 1 } else { other }
             }
             Self::Pair => 1,
-            Self::FanIn { .. } => 0,
-            Self::Pairs { pairs } => pairs + stream,
+            Self::FanIn { senders } => senders,
+            Self::FanOut { senders, .. } => senders + stream,
         }
     }
 
@@ -99,7 +107,7 @@ impl Topology {
 }
 
 /// What went wrong, counted in messages and connections.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Faults {
     /// Sent, not refused, and never delivered.
     pub lost: u64,
@@ -161,6 +169,9 @@ pub struct Streams {
     sent: u64,
     delivered: u64,
     refused: u64,
+    /// Senders below this are watched apart.
+    watched: u32,
+    watched_in_flight: u64,
     faults: Faults,
 }
 
@@ -175,8 +186,27 @@ impl Streams {
             sent: 0,
             delivered: 0,
             refused: 0,
+            watched: u32::MAX,
+            watched_in_flight: 0,
             faults: Faults::default(),
         }
+    }
+
+    /// Watches the first `senders` apart from the others; to be said before anything is sent.
+    pub fn watch(&mut self, senders: u32) {
+        self.watched = senders;
+    }
+
+    /// Whether a sender is watched: everyone, unless it was said otherwise.
+    #[must_use]
+    pub fn is_watched(&self, sender: u32) -> bool {
+        sender < self.watched
+    }
+
+    /// Messages of watched senders that are neither delivered nor refused.
+    #[must_use]
+    pub fn watched_in_flight(&self) -> u64 {
+        self.watched_in_flight
     }
 
     /// Who sends to whom.
@@ -193,10 +223,11 @@ impl Streams {
 
     /// Writes down the next message of `sender` to its `nth` reader; answers it, and the reader.
     pub fn send(&mut self, sender: u32, nth: u32, due_ns: u64) -> (Message, u32) {
-        let index = (sender - self.topology.senders().start) * self.readers_each + nth;
+        let index = sender * self.readers_each + nth;
         let stream = &mut self.streams[index as usize];
         stream.sent += 1;
         self.sent += 1;
+        self.watched_in_flight += u64::from(sender < self.watched);
         let message = Message {
             due_ns,
             stream: index,
@@ -229,12 +260,20 @@ impl Streams {
             return Taken::Again;
         }
         self.delivered += 1;
+        self.settled(self.sender(message.stream));
         Taken::New
     }
 
     /// A sender was told that a message was not taken.
-    pub fn refused(&mut self) {
+    pub fn refused(&mut self, sender: u32) {
         self.refused += 1;
+        self.settled(sender);
+    }
+
+    fn settled(&mut self, sender: u32) {
+        if self.is_watched(sender) {
+            self.watched_in_flight = self.watched_in_flight.saturating_sub(1);
+        }
     }
 
     /// Bytes came that were no message.
@@ -250,7 +289,13 @@ impl Streams {
     /// The sender of a stream.
     #[must_use]
     pub fn sender(&self, stream: u32) -> u32 {
-        self.topology.senders().start + stream / self.readers_each
+        stream / self.readers_each
+    }
+
+    /// Messages that were sent on one stream.
+    #[must_use]
+    pub fn sent_on(&self, stream: u32) -> u32 {
+        self.streams[stream as usize].sent
     }
 
     /// Messages that were sent.
@@ -307,18 +352,19 @@ mod tests {
     #[test]
     fn each_kind_of_fault_is_told_from_the_others() {
         let mut streams = Streams::new(Topology::FanIn { senders: 2 });
-        let sent: Vec<_> = (0..5).map(|_| streams.send(2, 0, 0).0).collect();
-        assert_eq!(streams.took(0, &sent[0]), Taken::New);
-        assert_eq!(streams.took(0, &sent[0]), Taken::Again);
-        assert_eq!(streams.took(0, &sent[2]), Taken::New);
-        assert_eq!(streams.took(0, &sent[1]), Taken::New);
+        let sent: Vec<_> = (0..5).map(|_| streams.send(1, 0, 0).0).collect();
+        assert_eq!(streams.took(2, &sent[0]), Taken::New);
+        assert_eq!(streams.took(2, &sent[0]), Taken::Again);
+        assert_eq!(streams.took(2, &sent[2]), Taken::New);
+        assert_eq!(streams.took(2, &sent[1]), Taken::New);
         assert_eq!(streams.took(1, &sent[3]), Taken::Stray);
         let never = Message {
             number: 6,
             ..sent[4]
         };
-        assert_eq!(streams.took(0, &never), Taken::Stray);
-        streams.refused();
+        assert_eq!(streams.took(2, &never), Taken::Stray);
+        streams.refused(1);
+        assert_eq!(streams.watched_in_flight(), 1);
         streams.ended();
         let expected = Faults {
             lost: 1,
@@ -329,5 +375,17 @@ mod tests {
         };
         assert_eq!(streams.faults(), expected);
         assert!(!expected.is_none());
+    }
+
+    #[test]
+    fn readers_of_a_fan_out_are_nobody_elses() {
+        let topology = Topology::FanOut {
+            senders: 3,
+            readers_each: 2,
+        };
+        let readers: Vec<_> = (0..6).map(|stream| topology.reader(stream)).collect();
+        assert_eq!(readers, [3, 4, 5, 6, 7, 8]);
+        assert_eq!(topology.users(), 9);
+        assert_eq!(topology.sender(5), 2);
     }
 }

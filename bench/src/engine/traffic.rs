@@ -9,6 +9,7 @@
 //! Owner: the engine's thread. Both ends of every message are here, so what was sent and not
 //! delivered is known exactly.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::clients::{Clients, End, Handler};
@@ -26,6 +27,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// As long as so many are in flight, an open loop makes no more: it gets late instead, which its
 /// latencies show, and its memory stays in bounds.
 const IN_FLIGHT_MAX: u64 = 1 << 20;
+/// Logins that are waited for together.
+const LOGINS_AT_ONCE: u64 = 250;
 /// Messages made in a turn of an open loop.
 const MAKE_MAX: u32 = 4096;
 
@@ -34,6 +37,8 @@ const MAKE_MAX: u32 = 4096;
 pub enum Pace {
     /// Closed: so many messages of each sender are in flight.
     Window(u32),
+    /// Closed: so many messages of each sender are unanswered, whether they have come or not.
+    Unanswered(u32),
     /// Open: so many messages a second are due, of all senders together.
     Rate(f64),
 }
@@ -51,11 +56,17 @@ struct State {
     random: Random,
     /// The last number each sender gave to a message.
     numbers: Vec<u64>,
+    /// Which of its readers each sender wrote to last, where that goes in turn.
+    turns: Vec<u32>,
     pace: Pace,
+    /// Messages still to be made.
+    left: u64,
+    /// Answers that took a message.
+    answered: u64,
+    logins: u64,
     /// Open loop: when its count began, and how many were made since.
     schedule_ns: u64,
     made: u64,
-    stopped: bool,
     recorder: Recorder,
     closing: Option<Box<str>>,
 }
@@ -68,27 +79,42 @@ impl Traffic {
             streams: Streams::new(topology),
             message_bytes,
             random: Random::seeded(topology.users().into()),
-            numbers: vec![0; topology.users() as usize],
+            numbers: vec![0; topology.senders().len()],
+            turns: vec![0; topology.senders().len()],
             pace: Pace::Window(1),
+            left: 0,
+            answered: 0,
+            logins: 0,
             schedule_ns: 0,
             made: 0,
-            stopped: true,
             recorder: Recorder::begin(clock::now_ns()),
             closing: None,
         };
         Self { clients, state }
     }
 
-    /// Begins to send.
+    /// Records the traffic of the first `senders` only, and waits only for theirs; to be said
+    /// before anything is sent.
+    pub fn watch(&mut self, senders: u32) {
+        self.state.streams.watch(senders);
+    }
+
+    /// Begins to send, until it is stopped by [`Self::finish`].
     pub fn start(&mut self, pace: Pace) {
+        self.start_total(pace, u64::MAX);
+    }
+
+    /// Begins to send `total` messages.
+    pub fn start_total(&mut self, pace: Pace, total: u64) {
         let state = &mut self.state;
         state.pace = pace;
-        state.stopped = false;
+        state.left = total;
         state.schedule_ns = clock::now_ns();
         state.made = 0;
-        if let Pace::Window(window) = pace {
-            for sender in state.streams.topology().senders() {
-                for _ in 0..window {
+        if let Pace::Window(window) | Pace::Unanswered(window) = pace {
+            // In turn, so that a small total is spread over all.
+            for _ in 0..window {
+                for sender in state.streams.topology().senders() {
                     let now_ns = clock::now_ns();
                     state.send(sender, now_ns, now_ns, self.clients.post());
                 }
@@ -129,15 +155,99 @@ impl Traffic {
     /// # Errors
     /// See [`Clients::turn`].
     pub fn finish(&mut self) -> Result<Tally, BenchError> {
-        self.state.stopped = true;
+        self.state.left = 0;
         let deadline = Instant::now() + DRAIN_MAX;
-        while self.state.streams.in_flight() > 0 && Instant::now() < deadline {
+        while self.state.streams.watched_in_flight() > 0 && Instant::now() < deadline {
             self.clients
                 .turn(Duration::from_millis(50), &mut self.state)?;
         }
+        Ok(self.take())
+    }
+
+    /// What was recorded up to now; it begins afresh.
+    pub fn take(&mut self) -> Tally {
         let now_ns = clock::now_ns();
         let next = Recorder::begin(now_ns);
-        Ok(std::mem::replace(&mut self.state.recorder, next).finish(now_ns))
+        std::mem::replace(&mut self.state.recorder, next).finish(now_ns)
+    }
+
+    /// Runs until `done` says so, which is asked after every turn. `false` if nothing was
+    /// delivered, answered or logged in for a while before that.
+    ///
+    /// # Errors
+    /// See [`Clients::turn`].
+    pub fn run_until(&mut self, mut done: impl FnMut(&Self) -> bool) -> Result<bool, BenchError> {
+        let (mut seen, mut since) = (0, Instant::now());
+        while !done(self) {
+            let due_ns = self.state.make(clock::now_ns(), self.clients.post());
+            let wait_ns = due_ns.saturating_sub(clock::now_ns());
+            let wait = Duration::from_nanos(wait_ns).min(Duration::from_millis(50));
+            self.clients.turn(wait, &mut self.state)?;
+            let now = self.state.streams.delivered() + self.state.answered + self.state.logins;
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            } else if since.elapsed() > DRAIN_MAX {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Logs some clients in, a batch at a time, and goes on with everything else meanwhile. `false`
+    /// if they were not answered.
+    ///
+    /// # Errors
+    /// See [`Clients::connect`] and [`Clients::turn`].
+    pub fn log_in(&mut self, clients: Range<u32>) -> Result<bool, BenchError> {
+        let before = self.state.logins;
+        for (count, client) in (1..).zip(clients.clone()) {
+            self.clients.connect(client, client)?;
+            let whole = count % LOGINS_AT_ONCE == 0 || client + 1 == clients.end;
+            if whole && !self.run_until(|traffic| traffic.logins() - before >= count)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Logs some clients out and waits until they are gone.
+    ///
+    /// # Errors
+    /// See [`Clients::turn`].
+    pub fn log_out(&mut self, clients: Range<u32>) -> Result<(), BenchError> {
+        for client in clients.clone() {
+            self.clients.leave(client);
+        }
+        let gone = |traffic: &Self| {
+            clients
+                .clone()
+                .all(|client| !traffic.clients.is_open(client))
+        };
+        self.run_until(gone)?;
+        Ok(())
+    }
+
+    /// The clients, to connect and close some of them.
+    pub fn clients(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    /// Whether everything was made that [`Self::start_total`] asked for.
+    #[must_use]
+    pub fn is_all_made(&self) -> bool {
+        self.state.left == 0
+    }
+
+    /// Sends that were answered as delivered or stored, since the very start.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.state.answered
+    }
+
+    /// Logins that were taken, since the very start.
+    #[must_use]
+    pub fn logins(&self) -> u64 {
+        self.state.logins
     }
 
     /// What went wrong since the very start; what is in flight counts as lost.
@@ -172,29 +282,35 @@ impl State {
             if due_ns > now_ns {
                 return due_ns;
             }
-            if self.streams.in_flight() >= IN_FLIGHT_MAX {
+            if self.left == 0 || self.streams.in_flight() >= IN_FLIGHT_MAX {
                 return u64::MAX;
             }
             self.made += 1;
-            let sender = senders.start + self.random.below(senders.len() as u32);
+            let sender = self.random.below(senders.end);
             self.send(sender, due_ns, now_ns, post);
         }
         now_ns
     }
 
     fn send(&mut self, sender: u32, due_ns: u64, now_ns: u64, post: &mut Post) {
-        let nth = self.random.below(self.streams.readers_each());
+        if self.left == 0 {
+            return;
+        }
+        self.left -= 1;
+        let nth = match self.streams.topology() {
+            Topology::FanOut { readers_each, .. } => {
+                let turn = &mut self.turns[sender as usize];
+                *turn = (*turn + 1) % readers_each;
+                *turn
+            }
+            _ => self.random.below(self.streams.readers_each()),
+        };
         let (message, reader) = self.streams.send(sender, nth, due_ns);
         let number = &mut self.numbers[sender as usize];
         *number = due_ns.max(*number + 1);
         post.send(sender, *number, reader, &message, self.message_bytes);
-        self.recorder.wrote(due_ns, now_ns);
-    }
-
-    /// A closed loop makes the next message when one has come.
-    fn follow(&mut self, sender: u32, now_ns: u64, post: &mut Post) {
-        if matches!(self.pace, Pace::Window(_)) && !self.stopped {
-            self.send(sender, now_ns, now_ns, post);
+        if self.streams.is_watched(sender) {
+            self.recorder.wrote(due_ns, now_ns);
         }
     }
 }
@@ -208,19 +324,32 @@ impl Handler for State {
                     return;
                 };
                 if self.streams.took(client, &message) == Taken::New {
-                    self.recorder.took(message.due_ns, now_ns);
-                    self.follow(self.streams.sender(message.stream), now_ns, post);
+                    let sender = self.streams.sender(message.stream);
+                    if self.streams.is_watched(sender) {
+                        self.recorder.took(message.due_ns, now_ns);
+                    }
+                    if let Pace::Window(_) = self.pace {
+                        self.send(sender, now_ns, now_ns, post);
+                    }
                 }
             }
             Heard::Answered { number, outcome } => {
-                self.recorder.answered(number, now_ns);
-                if let Outcome::Refused(_) = outcome {
-                    self.streams.refused();
-                    self.follow(client, now_ns, post);
+                let refused = matches!(outcome, Outcome::Refused(_));
+                if refused {
+                    self.streams.refused(client);
+                } else {
+                    self.answered += 1;
+                    self.recorder.answered(number, now_ns);
+                }
+                if matches!(self.pace, Pace::Unanswered(_))
+                    || refused && matches!(self.pace, Pace::Window(_))
+                {
+                    self.send(client, now_ns, now_ns, post);
                 }
             }
             Heard::Closing(word) => self.closing = Some(word),
-            Heard::LoggedIn { .. } | Heard::Presence => {}
+            Heard::LoggedIn { .. } => self.logins += 1,
+            Heard::Presence => {}
         }
     }
 

@@ -4,9 +4,12 @@ use std::fmt;
 use std::fs;
 use std::process::Command;
 
+use serde::Serialize;
+
 /// The machine, its kernel, and what was built.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Machine {
+    version: &'static str,
     processor: String,
     cpus: usize,
     memory_gib: u64,
@@ -28,6 +31,7 @@ impl Machine {
             .and_then(|text| text.split_ascii_whitespace().next()?.parse().ok())
             .unwrap_or(0);
         Self {
+            version: env!("CARGO_PKG_VERSION"),
             processor: field(&cpuinfo, "model name")
                 .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             // Not those of this thread, which may be pinned already.
@@ -45,6 +49,7 @@ impl Machine {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            version,
             processor,
             cpus,
             memory_gib,
@@ -53,7 +58,7 @@ impl fmt::Display for Machine {
         } = self;
         write!(
             f,
-            "{processor}, {cpus} cpus, {memory_gib} GiB, Linux {kernel}, git {commit}"
+            "{processor}, {cpus} cpus, {memory_gib} GiB, Linux {kernel}, iris-bench {version}, git {commit}"
         )
     }
 }

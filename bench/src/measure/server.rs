@@ -4,6 +4,7 @@
 //! pid; its words go to a file, and are shown only if it fails to serve.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,12 +14,15 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::cpus::on_cpu;
 use crate::{BenchError, interrupt};
 
 /// How long a server may take until it can be connected to.
 const START_MAX: Duration = Duration::from_secs(20);
 /// How long it may take to end after it was asked to.
 const STOP_MAX: Duration = Duration::from_secs(15);
+/// The file that its words go to.
+const WORDS: &str = "output";
 /// Lines of its words that are shown if it fails.
 const WORDS_MAX: usize = 20;
 
@@ -27,7 +31,7 @@ const WORDS_MAX: usize = 20;
 pub(crate) struct Server {
     child: Child,
     // Its words; goes away with it.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
@@ -38,7 +42,7 @@ impl Server {
         address: SocketAddr,
     ) -> Result<Self, BenchError> {
         let folder = tempfile::tempdir()?;
-        let words = folder.path().join("output");
+        let words = folder.path().join(WORDS);
         let (program, arguments) = command.split_first().ok_or(BenchError::NoCommand)?;
         let mut child = Command::new(program);
         child
@@ -51,12 +55,27 @@ impl Server {
             program: program.clone(),
             source,
         })?;
-        let mut server = Self {
-            child,
-            _folder: folder,
-        };
+        let mut server = Self { child, folder };
         server.await_listener(address, &words)?;
         Ok(server)
+    }
+
+    /// Waits until the gateway whose administration port is `admin` says that it is ready. It may
+    /// take connections a moment before all its cores do.
+    pub(crate) fn await_ready(&mut self, admin: SocketAddr) -> Result<(), BenchError> {
+        let deadline = Instant::now() + START_MAX;
+        while !is_ready(admin) {
+            interrupt::check()?;
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                return Err(BenchError::NotServing {
+                    status: ended,
+                    words: last_lines(&self.folder.path().join(WORDS)),
+                });
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// The server's process.
@@ -110,16 +129,18 @@ impl Drop for Server {
     }
 }
 
-/// Runs `start` on `cpu`, whose choice a child inherits, and comes back.
-fn on_cpu<T>(cpu: Option<usize>, start: impl FnOnce() -> T) -> T {
-    let Some(cpu) = cpu else { return start() };
-    let before = rustix::thread::sched_getaffinity(None);
-    core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
-    let started = start();
-    if let Ok(before) = before {
-        let _ = rustix::thread::sched_setaffinity(None, &before);
-    }
-    started
+/// Whether `GET /readyz` is answered with 200.
+fn is_ready(admin: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut socket = TcpStream::connect(admin)?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.take(1024).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().unwrap_or_default();
+    answer.split_ascii_whitespace().nth(1) == Some("200")
 }
 
 fn last_lines(path: &Path) -> String {

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Timing;
 use super::cost::measure;
 use super::drive::{Measured, STANDARD, Shape};
+use super::run::{Repeat, Timing};
 use crate::BenchError;
-use crate::measure::{Machine, median, row};
+use crate::measure::{Machine, median, pin, row};
 
 /// Flags of `compare-limit`.
 #[derive(Debug, Args)]
@@ -17,14 +17,13 @@ pub struct CompareLimitArgs {
     /// The gateway's binary.
     #[arg(long, value_name = "PATH")]
     gateway: PathBuf,
-    /// How often each load is run on either.
-    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
-    rounds: u32,
     /// The cpu that both servers run on.
     #[arg(long, value_name = "CPU", default_value = "0")]
     server_cpu: usize,
     #[command(flatten)]
     timing: Timing,
+    #[command(flatten)]
+    repeat: Repeat,
 }
 
 /// The medians of several runs of one load on one server.
@@ -36,7 +35,7 @@ struct Medians {
 }
 
 pub(super) fn run(args: &CompareLimitArgs) -> Result<(), BenchError> {
-    args.timing.pin();
+    pin(args.repeat.load_cpu);
     let commands = [
         ("limit", yardstick_command()?),
         ("gateway", gateway_command(args)),
@@ -46,7 +45,7 @@ pub(super) fn run(args: &CompareLimitArgs) -> Result<(), BenchError> {
     let mut verdict = Ok(());
     for shape in STANDARD {
         let mut runs = [Vec::new(), Vec::new()];
-        for _ in 0..args.rounds {
+        for _ in 0..args.repeat.rounds {
             for ((name, command), runs) in commands.iter().zip(&mut runs) {
                 let measured = measure(command, args.server_cpu, shape, &args.timing)?;
                 println!("{}", measured.line(&format!("{} {name}", shape.name())));
@@ -60,7 +59,10 @@ pub(super) fn run(args: &CompareLimitArgs) -> Result<(), BenchError> {
         }
     }
     let heading = ["CPU us/msg", "msg/s", "p50 us", "p99 us"].map(str::to_owned);
-    println!("\n{}", row(&format!("medians of {}", args.rounds), heading));
+    println!(
+        "\n{}",
+        row(&format!("medians of {}", args.repeat.rounds), heading)
+    );
     summary.iter().for_each(|line| println!("{line}"));
     verdict
 }

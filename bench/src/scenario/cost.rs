@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::Timing;
 use super::drive::{Measured, STANDARD, Shape, drive};
+use super::run::{Repeat, Timing};
 use crate::BenchError;
 use crate::dialect::Protocol;
-use crate::measure::{Machine, Server, free_address};
+use crate::measure::{Machine, Server, free_address, pin};
 
 /// Flags of `cost`.
 #[derive(Debug, Args)]
@@ -18,6 +18,8 @@ pub struct CostArgs {
     server_cpu: usize,
     #[command(flatten)]
     timing: Timing,
+    #[command(flatten)]
+    repeat: Repeat,
     /// The server and its flags, behind `--`. `{address}` stands for the address it is to listen
     /// on, `{port}` for the port alone, `{data}` for a folder of its own.
     #[arg(required = true, last = true, value_name = "COMMAND")]
@@ -25,13 +27,15 @@ pub struct CostArgs {
 }
 
 pub(super) fn run(args: &CostArgs) -> Result<(), BenchError> {
-    args.timing.pin();
+    pin(args.repeat.load_cpu);
     println!("{}\n{}", Machine::here(), Measured::heading());
     let mut verdict = Ok(());
     for shape in STANDARD {
-        let measured = measure(&args.command, args.server_cpu, shape, &args.timing)?;
-        println!("{}", measured.line(&shape.name()));
-        verdict = verdict.and(measured.verdict());
+        for _ in 0..args.repeat.rounds {
+            let measured = measure(&args.command, args.server_cpu, shape, &args.timing)?;
+            println!("{}", measured.line(&shape.name()));
+            verdict = verdict.and(measured.verdict());
+        }
     }
     verdict
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::Timing;
+use super::run::Timing;
 use crate::BenchError;
 use crate::dialect::Protocol;
 use crate::engine::{Clients, Faults, Pace, Tally, Topology, Traffic};

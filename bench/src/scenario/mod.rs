@@ -4,27 +4,52 @@
 //! neither processes nor folders behind, however it ends.
 
 mod compare_limit;
+mod connect;
+mod cores;
 mod cost;
 mod drive;
+mod fan_in;
+mod hot;
+mod idle;
+mod inbox;
 mod limit;
-mod load;
+mod logins;
+mod mesh;
+mod offline;
 mod ping;
+mod progress;
+mod run;
+mod storm;
+mod target;
 
-use std::time::Duration;
-
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use crate::BenchError;
+use crate::engine::Message;
 
 /// What can be run.
 #[derive(Debug, Subcommand)]
 pub enum Scenario {
     /// Serve as the yardstick: a router of the classic protocol without limits, store or safety.
     Limit(limit::LimitArgs),
-    /// Drive a running server in a closed loop and report throughput and latency.
-    Load(load::LoadArgs),
-    /// Drive one pair in lock step and report latency.
+    /// One pair in lock step: latency.
     Ping(ping::PingArgs),
+    /// Everybody writes to random others, in an open or a closed loop: latency, throughput, cost.
+    Mesh(mesh::MeshArgs),
+    /// Many write to one reader.
+    FanIn(fan_in::FanInArgs),
+    /// Users come at a rate, log in and leave.
+    Connect(connect::ConnectArgs),
+    /// Everybody logs in at once; everybody is cut off at once and comes back.
+    Storm(storm::StormArgs),
+    /// Messages are stored for users who are away, who then drain them.
+    Offline(offline::OfflineArgs),
+    /// One user to whom everybody writes: while away, at the return, and both at once.
+    Hot(hot::HotArgs),
+    /// Users who are logged in and say nothing: bytes of each in the gateway and in the kernel.
+    Idle(idle::IdleArgs),
+    /// The same load on gateways of one, two and four cores on one cpu: what crossing costs.
+    Cores(cores::CoresArgs),
     /// Start a server, drive the three standard loads, and report its CPU per message.
     Cost(cost::CostArgs),
     /// Run the yardstick and a gateway in turn, and report the gateway's cost over the limit's.
@@ -43,43 +68,38 @@ impl Scenario {
         }
         match self {
             Self::Limit(args) => limit::run(args),
-            Self::Load(args) => load::run(args),
             Self::Ping(args) => ping::run(args),
+            Self::Mesh(args) => mesh::run(args),
+            Self::FanIn(args) => fan_in::run(args),
+            Self::Connect(args) => connect::run(args),
+            Self::Storm(args) => storm::run(args),
+            Self::Offline(args) => offline::run(args),
+            Self::Hot(args) => hot::run(args),
+            Self::Idle(args) => idle::run(args),
+            Self::Cores(args) => cores::run(args),
             Self::Cost(args) => cost::run(args),
             Self::CompareLimit(args) => compare_limit::run(args),
         }
     }
 }
 
-/// How long is driven, and where: the same flags in every scenario.
-#[derive(Debug, Clone, Args)]
-pub struct Timing {
-    /// Seconds of load before anything is measured.
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    pub(crate) warm_up: Duration,
-    /// Seconds that are measured.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
-    pub(crate) duration: Duration,
-    /// The cpu that the load generator is pinned to [default: the last one].
-    #[arg(long, value_name = "CPU")]
-    pub(crate) load_cpu: Option<usize>,
-}
-
-impl Timing {
-    /// Pins this thread apart from the servers.
-    pub(crate) fn pin(&self) {
-        let last = || core_affinity::get_core_ids()?.last().map(|core| core.id);
-        if let Some(id) = self.load_cpu.or_else(last) {
-            core_affinity::set_for_current(core_affinity::CoreId { id });
-        }
+/// Bytes of a message.
+fn message_bytes(text: &str) -> Result<u32, String> {
+    let (least, most) = (Message::BYTES_MIN, Message::BYTES_MAX);
+    match text.parse() {
+        Ok(bytes) if (least..=most).contains(&bytes) => Ok(bytes),
+        _ => Err(format!(
+            "{text:?} is not between {least}, what a message has to say, and {most}"
+        )),
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|_| format!("{text:?} is no number of seconds"))?;
-    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+/// Messages or logins a second.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.1..=1e8).contains(&rate) => Ok(rate),
+        _ => Err(format!("{text:?} is no rate between 0.1 and 100,000,000")),
+    }
 }
 
 /// A ring's table holds as many sockets as the process may hold descriptors: ask for all we may

@@ -1,11 +1,16 @@
-//! The load generator counts what a server does wrong, and says so with its exit code.
+//! The load generator counts what a server does wrong, and says so in its first line and with its
+//! exit code.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+mod support;
+
+use support::bench;
 
 use iris_protocol::classic::{self, Command as Said, LOGIN_OK};
 
@@ -17,6 +22,7 @@ enum Conduct {
     Doubles,
     GivesThemBackToTheSender,
     SwapsNeighbours,
+    FlipsABit,
     HangsUpAfterAHundred,
 }
 
@@ -64,6 +70,11 @@ fn serve_one(mut socket: TcpStream, users: &Users, conduct: Conduct) {
                             socket.shutdown(Shutdown::Both)
                         }
                         Conduct::Doubles => reader.write_all(&payload.repeat(2)),
+                        Conduct::FlipsABit if count == 100 => {
+                            let mut payload = payload.to_vec();
+                            payload[0] ^= 1;
+                            reader.write_all(&payload)
+                        }
                         Conduct::GivesThemBackToTheSender => socket.write_all(payload),
                         Conduct::SwapsNeighbours if count % 100 == 0 => {
                             kept = Some((target.as_str().to_owned(), payload.to_vec()));
@@ -88,76 +99,86 @@ fn serve_one(mut socket: TcpStream, users: &Users, conduct: Conduct) {
     }
 }
 
-fn load(conduct: Conduct) -> Output {
+fn drive(conduct: Conduct) -> Output {
     let address = serve(conduct).to_string();
-    Command::new(env!("CARGO_BIN_EXE_iris-bench"))
-        .args([
-            "load",
-            "--connect",
-            &address,
-            "--connections",
-            "4",
-            "--in-flight",
-            "8",
-        ])
-        .args(["--warm-up", "0.1", "--duration", "0.5"])
-        .output()
-        .expect("the program")
+    bench(&[
+        "mesh",
+        "--protocol",
+        "classic",
+        "--connect",
+        &address,
+        "--connections",
+        "4",
+        "--in-flight",
+        "8",
+        "--rounds",
+        "1",
+        "--warm-up",
+        "0.1",
+        "--duration",
+        "0.5",
+    ])
 }
 
-/// The number in front of `what` in the program's last words.
-fn blamed(output: &Output, what: &str) -> u64 {
+/// The number in front of `what` in the first line of the report, which must be a bad one.
+fn blamed(conduct: Conduct, what: &str) -> u64 {
+    let output = drive(conduct);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let (before, _) = text
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = text.lines().next().expect("a first line");
+    assert!(first.starts_with("mesh: WRONG: of "), "{first}");
+    let (before, _) = first
         .split_once(what)
-        .unwrap_or_else(|| panic!("no {what:?} in {text:?}"));
+        .unwrap_or_else(|| panic!("no {what:?} in {first:?}"));
     let number = before.trim_end().rsplit(' ').next().expect("a word");
     number
         .parse()
-        .unwrap_or_else(|_| panic!("no number before {what:?} in {text:?}"))
+        .unwrap_or_else(|_| panic!("no number before {what:?} in {first:?}"))
 }
 
 #[test]
 fn an_honest_server_passes() {
-    let output = load(Conduct::Honest);
+    let output = drive(Conduct::Honest);
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let delivered = text.split_once("delivered ").expect("the count").1;
-    let delivered: u64 = delivered
-        .split(',')
+    let first = text.lines().next().expect("a first line");
+    let (before, after) = first.split_once(" messages ").expect(first);
+    let messages = before
+        .rsplit(' ')
         .next()
-        .expect("a word")
-        .parse()
-        .expect("a number");
-    assert!(delivered > 100, "{text}");
-    assert!(
-        text.contains("lost 0, out of order 0, repeated 0, strays 0, connections ended 0"),
-        "{text}"
-    );
+        .expect("a number")
+        .replace(',', "");
+    assert!(messages.parse::<u64>().expect(first) > 100, "{first}");
+    assert!(before.starts_with("mesh: sound: of "), "{first}");
+    assert_eq!(after, "none was lost, none out of order");
 }
 
 #[test]
 fn lost_messages_are_counted() {
-    assert!(blamed(&load(Conduct::SwallowsOneInAHundred), "lost") > 0);
+    assert!(blamed(Conduct::SwallowsOneInAHundred, "lost") > 0);
 }
 
 #[test]
 fn repeated_messages_are_counted() {
-    assert!(blamed(&load(Conduct::Doubles), "repeated") > 100);
+    assert!(blamed(Conduct::Doubles, "repeated") > 100);
 }
 
 #[test]
 fn messages_that_change_places_are_counted() {
-    assert!(blamed(&load(Conduct::SwapsNeighbours), "out of order") > 0);
+    assert!(blamed(Conduct::SwapsNeighbours, "out of order") > 0);
 }
 
 #[test]
 fn messages_to_the_wrong_reader_are_counted() {
-    assert!(blamed(&load(Conduct::GivesThemBackToTheSender), "strays") > 0);
+    assert!(blamed(Conduct::GivesThemBackToTheSender, "astray") > 0);
+}
+
+#[test]
+fn bytes_that_are_no_message_are_counted() {
+    assert!(blamed(Conduct::FlipsABit, "astray") > 0);
 }
 
 #[test]
 fn a_server_that_hangs_up_is_blamed() {
-    assert!(blamed(&load(Conduct::HangsUpAfterAHundred), "connections ended") > 0);
+    assert!(blamed(Conduct::HangsUpAfterAHundred, "connections ended") > 0);
 }

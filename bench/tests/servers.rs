@@ -1,19 +1,12 @@
-//! The scenarios run from end to end against the yardstick, and report what they promise.
+//! Servers are started, measured and blamed as promised; the yardstick serves as one.
 
-use std::process::{Command, Output};
+mod support;
 
-const BENCH: &str = env!("CARGO_BIN_EXE_iris-bench");
-
-fn bench(arguments: &[&str]) -> Output {
-    Command::new(BENCH)
-        .args(arguments)
-        .output()
-        .expect("the program")
-}
+use support::{BENCH, bench};
 
 #[test]
 fn cost_reports_cpu_for_each_of_the_standard_loads() {
-    let timing = ["--warm-up", "0.1", "--duration", "0.3"];
+    let timing = ["--rounds", "1", "--warm-up", "0.1", "--duration", "0.3"];
     let server = ["--", BENCH, "limit", "--listen", "{address}"];
     let output = bench(&[&["cost"][..], &timing, &server].concat());
     assert!(output.status.success(), "{output:?}");

@@ -1,0 +1,99 @@
+//! What a stretch of time cost: the server's CPU, and the generator's own.
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::cpu::CpuTime;
+
+/// Readings at the begin of a stretch.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    pid: Option<u32>,
+    began: Instant,
+    server: Option<CpuTime>,
+    generator: Option<Duration>,
+}
+
+/// What the stretch cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    /// How long it was.
+    pub(crate) elapsed: Duration,
+    /// CPU of the server, all threads, user and system; `None` without a process to look at.
+    pub(crate) server: Option<Duration>,
+    /// CPU of this thread.
+    pub(crate) generator: Option<Duration>,
+}
+
+impl Meter {
+    /// Begins.
+    pub(crate) fn begin(pid: Option<u32>) -> io::Result<Self> {
+        Ok(Self {
+            pid,
+            server: pid.map(CpuTime::of).transpose()?,
+            generator: own_cpu(),
+            began: Instant::now(),
+        })
+    }
+
+    /// Ends.
+    pub(crate) fn end(&self) -> io::Result<Cost> {
+        let elapsed = self.began.elapsed();
+        let server = self.pid.map(CpuTime::of).transpose()?;
+        Ok(Cost {
+            elapsed,
+            server: server
+                .zip(self.server)
+                .map(|(after, before)| after.since(before)),
+            generator: own_cpu()
+                .zip(self.generator)
+                .map(|(after, before)| after.saturating_sub(before)),
+        })
+    }
+}
+
+impl Cost {
+    /// The server's CPU for each of `count` things, in microseconds.
+    pub(crate) fn server_us_each(&self, count: u64) -> Option<f64> {
+        let us = self.server?.as_secs_f64() * 1e6;
+        (count > 0).then(|| us / count as f64)
+    }
+
+    /// The share of one cpu that the server used, in percent.
+    pub(crate) fn server_percent(&self) -> Option<f64> {
+        Some(percent(self.server?, self.elapsed))
+    }
+
+    /// The share of its cpu that the generator used, in percent.
+    pub(crate) fn generator_percent(&self) -> Option<f64> {
+        Some(percent(self.generator?, self.elapsed))
+    }
+}
+
+fn percent(cpu: Duration, elapsed: Duration) -> f64 {
+    100.0 * cpu.as_secs_f64() / elapsed.as_secs_f64().max(1e-9)
+}
+
+/// CPU of the calling thread.
+fn own_cpu() -> Option<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let ns = text.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_spins_is_charged_for_it() {
+        let meter = Meter::begin(Some(std::process::id())).expect("ours");
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(100) {}
+        let cost = meter.end().expect("ours");
+        // Others may want the cpu at the same time.
+        assert!(cost.generator_percent().expect("kept") > 5.0, "{cost:?}");
+        assert!(cost.server_us_each(1000).expect("kept") > 5.0, "{cost:?}");
+    }
+}
