@@ -87,16 +87,3 @@ fn a_damaged_data_folder() {
     let line = fails(FREE, &data);
     assert!(line.contains("FORMAT"), "{line}");
 }
-
-#[test]
-fn a_kernel_that_does_not_allow_io_uring() {
-    let setting = "/proc/sys/kernel/io_uring_disabled";
-    let disabled = std::fs::read_to_string(setting).unwrap_or_default();
-    if disabled.trim() != "2" {
-        eprintln!("not tested: io_uring is allowed here, and {setting} is the whole machine's");
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let line = fails(FREE, &folder.path().join("data"));
-    assert!(line.contains("kernel.io_uring_disabled"), "{line}");
-}

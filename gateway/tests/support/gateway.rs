@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::CpuSet;
 
 use super::{Disk, Metrics, PATIENCE};
 
@@ -136,6 +137,22 @@ impl Gateway {
         let mut gateway = Gateway::spawn(plan);
         gateway.wait_until_ready();
         gateway
+    }
+
+    /// So many cores on one cpu.
+    pub fn serving_on_one_cpu(cores: usize) -> Gateway {
+        // A child has the cpus of the thread that starts it.
+        std::thread::spawn(move || {
+            let allowed = rustix::thread::sched_getaffinity(None).expect("known");
+            let first = (0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu));
+            let mut one = CpuSet::new();
+            one.set(first.expect("it runs on one"));
+            rustix::thread::sched_setaffinity(None, &one).expect("one of its own");
+            let cores = cores.to_string();
+            Gateway::started(&["--cores", &cores, "--max-connections", "256"], &[], None)
+        })
+        .join()
+        .expect("it serves")
     }
 
     fn started(
