@@ -98,10 +98,9 @@ fn io_uring_that_is_refused_is_one_line_that_says_what_to_do() {
         assert!(line.contains("CONFIG_IO_URING"), "{line}");
     }
     let switch = "/proc/sys/kernel/io_uring_disabled";
-    if std::fs::read_to_string(switch).is_ok_and(|value| value.trim() == "0") {
-        if let Some(line) = refused(&mut refuses(Errno::PERM), &data) {
-            assert!(line.contains("allow io_uring_setup"), "{line}");
-        }
+    let is_on = std::fs::read_to_string(switch).is_ok_and(|value| value.trim() == "0");
+    if is_on && let Some(line) = refused(&mut refuses(Errno::PERM), &data) {
+        assert!(line.contains("allow io_uring_setup"), "{line}");
     }
     // In a mount namespace of its own, the child sees the switch as thrown.
     let thrown = folder.path().join("io_uring_disabled");

@@ -12,6 +12,7 @@ mod classic;
 mod disk;
 mod framed;
 mod gateway;
+mod healthy_pair;
 mod ledger;
 mod metrics;
 
@@ -22,6 +23,7 @@ pub use classic::{Classic, login as login_classic, send as send_classic};
 pub use disk::{Disk, Fault};
 pub use framed::{Event, Framed, Message};
 pub use gateway::{Gateway, get, iris, run};
+pub use healthy_pair::HealthyPair;
 pub use ledger::Ledger;
 pub use metrics::Metrics;
 
