@@ -1,0 +1,130 @@
+//! The outbox against plain vectors, and its bounds.
+
+use super::*;
+use iris_protocol::MessageId;
+use proptest::prelude::*;
+
+fn passport(number: u64) -> Passport {
+    Passport {
+        id: MessageId { sender: 7, number },
+        sent_at_ms: 0,
+        expires_at_ms: 0,
+        reply: None,
+    }
+}
+
+/// What the outbox did, against plain vectors.
+#[derive(Default)]
+struct Model {
+    stream: Vec<u8>,
+    taken: Vec<u8>,
+    unacked: VecDeque<(u64, Vec<u8>)>,
+}
+
+proptest! {
+    #[test]
+    fn bytes_leave_in_order_and_messages_stay_until_acknowledged(
+        steps in prop::collection::vec((0u8..5, 1usize..3000), 1..300)
+    ) {
+        let mut pool = Pool::default();
+        let mut outbox = pool.outbox();
+        let mut model = Model::default();
+        let mut flight: Option<(Rc<Vec<u8>>, usize)> = None;
+        for (number, (step, size)) in steps.into_iter().enumerate() {
+            match step {
+                0 | 1 => {
+                    let payload: Vec<u8> = (0..size).map(|at| (at * 7 + number) as u8).collect();
+                    outbox.push(&mut pool, size + 2, |out| {
+                        out.extend(b"hd");
+                        out.extend(&payload);
+                    });
+                    outbox.track("anna", size as u32, Stored::No, passport(number as u64), 0);
+                    model.stream.extend(b"hd");
+                    model.stream.extend(&payload);
+                    model.unacked.push_back((number as u64, payload));
+                }
+                2 => {
+                    if flight.is_none() {
+                        flight = outbox.next_chunk();
+                    }
+                }
+                3 => {
+                    if let Some((chunk, from)) = flight.take() {
+                        let len = (chunk.len() - from).min(size);
+                        model.taken.extend(&chunk[from..from + len]);
+                        drop(chunk);
+                        outbox.sent(&mut pool, len);
+                    }
+                }
+                _ => {
+                    let acked = outbox.pop_acked().map(|entry| entry.passport.id.number);
+                    prop_assert_eq!(acked, model.unacked.pop_front().map(|(id, _)| id));
+                    outbox.release(&mut pool);
+                }
+            }
+            prop_assert!(model.stream.starts_with(&model.taken));
+            prop_assert_eq!(outbox.unsent_bytes() as usize, model.stream.len() - model.taken.len());
+            let mut seen = Vec::new();
+            outbox.visit_unacked(|entry, message| {
+                let (sender, payload) = message.expect("none of them is stored");
+                assert_eq!(sender, "anna");
+                seen.push((entry.passport.id.number, payload.to_vec()));
+                entry.stored
+            });
+            prop_assert_eq!(&seen, &model.unacked.iter().cloned().collect::<Vec<_>>());
+        }
+        prop_assert!(outbox.set_stored(0, Stored::At(1)) != model.unacked.is_empty());
+    }
+}
+
+#[test]
+fn a_quiet_outbox_reuses_its_chunk_without_growing() {
+    let mut pool = Pool::default();
+    let mut outbox = pool.outbox();
+    for number in 0..10_000 {
+        outbox.push(&mut pool, 64, |out| out.extend([0u8; 64]));
+        outbox.track("anna", 64, Stored::No, passport(number), 0);
+        let (chunk, from) = outbox.next_chunk().expect("bytes wait");
+        let len = chunk.len() - from;
+        drop(chunk);
+        outbox.sent(&mut pool, len);
+        outbox.pop_acked();
+        outbox.release(&mut pool);
+        assert_eq!(outbox.chunks.len(), 1);
+        assert_eq!(outbox.retained_bytes(), 0);
+    }
+    assert!(outbox.is_idle());
+}
+
+#[test]
+fn a_sealed_outbox_whose_messages_are_abandoned_counts_as_flushed() {
+    let mut pool = Pool::default();
+    let mut outbox = pool.outbox();
+    for number in 0..3 {
+        outbox.push(&mut pool, 400, |out| out.extend([0u8; 400]));
+        outbox.track("anna", 400, Stored::No, passport(number), 0);
+    }
+    let (chunk, _) = outbox.next_chunk().expect("the first chunk");
+    let len = chunk.len();
+    drop(chunk);
+    outbox.seal();
+    outbox.abandon_unacked(&mut pool);
+    outbox.sent(&mut pool, len);
+    assert!(outbox.next_chunk().is_none());
+    assert!(outbox.is_flushed());
+}
+
+#[test]
+fn a_sealed_outbox_sends_nothing_that_came_later() {
+    let mut pool = Pool::default();
+    let mut outbox = pool.outbox();
+    outbox.push(&mut pool, 3, |out| out.extend(b"old"));
+    outbox.seal();
+    outbox.push(&mut pool, 3, |out| out.extend(b"new"));
+    let (chunk, from) = outbox.next_chunk().expect("the old bytes");
+    assert_eq!(&chunk[from..], b"old");
+    drop(chunk);
+    outbox.sent(&mut pool, 3);
+    assert!(outbox.next_chunk().is_none());
+    assert!(outbox.is_flushed());
+}

@@ -1,0 +1,225 @@
+//! Bounds: what peers may make a shard hold or remember.
+
+use iris_gateway::shard::{Effect, Key, Limits};
+use iris_protocol::CloseReason;
+use iris_protocol::framed;
+use iris_storage::Request;
+
+use super::*;
+
+#[test]
+fn a_follower_that_takes_nothing_is_closed_before_its_outbox_grows() {
+    let limits = Limits {
+        outbox_bytes_max: 4_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits.clone());
+    let follower = trace.framed("anna");
+    let mut follow = Vec::new();
+    framed::encode::follow(&mut follow, b"bert");
+    trace.received(follower, &follow);
+    trace.store_replies();
+    for _ in 0..2_000 {
+        let followed = trace.framed("bert");
+        trace.shard.ended(followed, CloseReason::PeerClosed, None);
+        trace.effects();
+        trace.store_replies();
+    }
+    assert!(trace.is_closed_for(follower, CloseReason::SlowReader));
+    trace.shard.measure();
+    let bytes = trace.shard.metrics.outbox_bytes;
+    assert!(bytes < 100_000, "{bytes} bytes in outboxes");
+}
+
+#[test]
+fn answers_are_remembered_up_to_their_number_behind_one_that_waits() {
+    let limits = Limits {
+        remembered_answers_max: 8,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let sender = trace.framed("anna");
+    trace.framed("bert");
+    // Bert does not acknowledge this one; Carl is away.
+    trace.received(sender, &framed_send(1, "bert"));
+    for sequence in 2..=20 {
+        trace.received(sender, &framed_send(sequence, "carl"));
+        trace.store_replies();
+    }
+    for (sequence, duplicates) in [(1, 1), (13, 2), (20, 3), (12, 3), (2, 3)] {
+        trace.received(sender, &framed_send(sequence, "carl"));
+        trace.store_replies();
+        assert_eq!(
+            trace.shard.metrics.duplicates_dropped, duplicates,
+            "send {sequence}"
+        );
+    }
+}
+
+#[test]
+fn a_storm_of_short_sessions_is_remembered_up_to_its_number() {
+    let limits = Limits {
+        departed_max: 100,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let sends_and_leaves = |trace: &mut Trace, name: &str, sequence: u64| {
+        let id = trace.framed(name);
+        trace.received(id, &framed_send(sequence, "carl"));
+        trace.store_replies();
+        trace.shard.ended(id, CloseReason::PeerClosed, None);
+        trace.effects();
+        trace.store_replies();
+    };
+    sends_and_leaves(&mut trace, "anna", 1);
+    // One who comes and goes all the time counts once.
+    for sequence in 1..=500 {
+        sends_and_leaves(&mut trace, "bert", sequence);
+    }
+    sends_and_leaves(&mut trace, "anna", 1);
+    assert_eq!(trace.shard.metrics.duplicates_dropped, 1);
+    for n in 0..1_000 {
+        sends_and_leaves(&mut trace, &format!("user-{n}"), 1);
+        assert!(trace.shard.users_len() <= 100);
+    }
+    sends_and_leaves(&mut trace, "user-950", 1);
+    assert_eq!(trace.shard.metrics.duplicates_dropped, 2);
+    sends_and_leaves(&mut trace, "anna", 1);
+    assert_eq!(trace.shard.metrics.duplicates_dropped, 2);
+    trace.wait(61_000);
+    assert_eq!(trace.shard.users_len(), 0);
+}
+
+#[test]
+fn questions_are_bounded_though_notices_come() {
+    let limits = Limits {
+        inquiries_max: 4,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let follower = trace.framed("anna");
+    let mut out = Vec::new();
+    framed::encode::follow(&mut out, b"bert");
+    trace.received(follower, &out);
+    trace.store_replies();
+    trace.take_sent(follower);
+    // The store says nothing from here on, and Bert comes and goes.
+    let mut asked = 0;
+    for n in 0..50 {
+        let bert = trace.shard.accepted();
+        trace.received(bert, &classic_login("bert"));
+        let mut out = Vec::new();
+        framed::encode::presence_ask(&mut out, format!("user-{n}").as_bytes());
+        trace.received(follower, &out);
+        trace.shard.ended(bert, CloseReason::PeerClosed, None);
+        trace.effects();
+        trace.take_sent(follower);
+        asked = trace
+            .store
+            .iter()
+            .filter(|request| matches!(request, Request::Account { .. }))
+            .count();
+    }
+    assert_eq!(asked, 4);
+}
+
+#[test]
+fn sends_to_absent_users_cost_no_more_memory_than_their_limit() {
+    let limits = Limits {
+        store_pending_bytes_max: 1 << 20,
+        unanswered_sends_max: 1_000_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits.clone());
+    let sender = trace.framed("anna");
+    // The store does nothing. A throttled sender is read again and again.
+    for sequence in 1..=10_000 {
+        trace.received(sender, &framed_send(sequence, &format!("user-{sequence}")));
+        if sequence % 50 == 0 {
+            trace.wait(100);
+        }
+    }
+    // An entry, its name twice, its place in the directory, a request.
+    let users = trace.shard.users_len() as u64;
+    assert!(users > 100, "{users}");
+    assert!(
+        users * 512 < limits.store_pending_bytes_max,
+        "{users} entries"
+    );
+    trace.store_replies();
+    trace.shard.measure();
+    assert_eq!(trace.shard.metrics.store_pending_bytes, 0);
+}
+
+#[test]
+fn a_connection_that_is_not_read_holds_few_segments_however_small() {
+    let mut trace = Trace::new(Limits::default());
+    let id = trace.shard.accepted();
+    // It waits for the store to say how deep its inbox is.
+    trace.received(id, &framed_login("anna"));
+    let mut skipped = vec![0, 0, 2, 0, 0xf0, 0, 0, 0];
+    skipped.resize(8 + 512, 0);
+    for byte in skipped {
+        if trace.asked.contains(&Effect::Pause(id)) {
+            break;
+        }
+        trace.received(id, &[byte]);
+    }
+    assert!(trace.asked.contains(&Effect::Pause(id)), "nobody stops it");
+    trace.store_replies();
+    trace.wait(100);
+    assert_eq!(trace.asked.last(), Some(&Effect::Resume(id)));
+}
+
+#[test]
+fn unread_input_over_its_budget_ends_the_connection_and_is_let_go_of() {
+    let limits = Limits {
+        partial_bytes_max: 10_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let other = trace.classic("bert");
+    trace.received(other, &classic_send("carl", &[7; 4_000])[..3_000]);
+    let id = trace.classic("anna");
+    trace.received(id, &classic_send("carl", &[7; 60_000])[..6_000]);
+    assert_eq!(trace.shard.closing_reason(id), None);
+    trace.received(id, &[7; 1_500]);
+    assert!(trace.is_closed_for(id, CloseReason::Overloaded));
+    trace.shard.measure();
+    assert_eq!(trace.shard.metrics.partial_bytes, 3_000);
+    assert_eq!(trace.shard.closing_reason(other), None);
+}
+
+#[test]
+fn many_half_frames_of_one_peer_end_its_own_connections_only() {
+    let limits = Limits {
+        partial_bytes_max: 50_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let others: Vec<Key> = (0..20)
+        .map(|n| trace.classic(&format!("user-{n}")))
+        .collect();
+    let half_frame = classic_send("carl", &[7; 60_000]);
+    let mut hogs = Vec::new();
+    for n in 0..40 {
+        hogs.push(trace.classic(&format!("hog-{n}")));
+        trace.received(hogs[n], &half_frame[..4_000]);
+        // Everybody else goes on, in halves as well.
+        let said = classic_send("carl", &[7; 400]);
+        for id in &others {
+            trace.received(*id, &said[..200]);
+        }
+        for id in &others {
+            trace.received(*id, &said[200..]);
+        }
+        trace.shard.measure();
+        assert!(trace.shard.metrics.partial_bytes <= 50_000);
+    }
+    for id in others {
+        assert_eq!(trace.shard.closing_reason(id), None);
+    }
+    let closed = |id: &&Key| trace.is_closed_for(**id, CloseReason::Overloaded);
+    assert!(hogs.iter().filter(closed).count() >= 27);
+    assert_eq!(trace.shard.metrics.received_classic, 40 * 20);
+}
