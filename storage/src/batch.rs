@@ -6,6 +6,7 @@
 
 use std::io;
 
+use crossbeam_channel::Sender;
 use fjall::{OwnedWriteBatch, PersistMode, Slice, Snapshot};
 
 use crate::account::Tail;
@@ -15,7 +16,7 @@ use crate::ledger::{self, Ledger};
 use crate::record;
 use crate::request::{FailureKind, Reply};
 use crate::totals::{TOTALS_KEY, Totals};
-use crate::user::{UserHash, UserKey, message_key};
+use crate::user::{BEAT_KEY, UserHash, UserKey, message_key};
 
 /// Messages of an inbox after which its account tells the tail again: the merge of tables destroys what has expired
 /// only before a tail that is told.
@@ -39,6 +40,8 @@ pub(crate) struct Batch {
     totals_before: Totals,
     replies: Vec<(usize, Reply)>,
     dirty: Vec<UserKey>,
+    /// Who waits for a beat.
+    beats: Vec<Sender<()>>,
     /// Something was promised that only a sync can keep.
     pub(crate) synced: bool,
     pub(crate) tally: Tally,
@@ -68,6 +71,7 @@ impl Batch {
             totals_before: ledger.totals,
             replies: Vec::with_capacity(requests),
             dirty: Vec::new(),
+            beats: Vec::new(),
             synced: false,
             tally: Tally::default(),
         }
@@ -137,6 +141,21 @@ impl Batch {
                 Err(error) => self.replies.push((client, Reply::Failed { token, error })),
             },
             Write::Seen { user, name, at_ms } => self.seen(ledger, user, &name, at_ms),
+            Write::Expire { user, name, head } => {
+                // What cannot be done now is found again in the next pass, or shows when its user comes.
+                if matches!(self.expire(ledger, user, &name, head), Ok(false)) {
+                    self.tally.requests -= 1;
+                    let request = Write::Expire { user, name, head };
+                    return Ok(Step::NotYet(Envelope { client, request }));
+                }
+            }
+            Write::Beat { fill_bytes, done } => {
+                let beat = Slice::new(BEAT_KEY);
+                self.write
+                    .insert(&ledger.tables.messages, beat, vec![0; fill_bytes]);
+                self.synced |= fill_bytes > 0;
+                self.beats.push(done);
+            }
             // The committer's own affairs.
             Write::Resume(_) | Write::GiveUp | Write::Close => {}
         }
@@ -173,7 +192,13 @@ impl Batch {
         }
         let durability = self.durability();
         match self.write.durability(Some(durability)).commit() {
-            Ok(()) => Ok(self.replies),
+            Ok(()) => {
+                for beat in self.beats {
+                    // Who no longer waits need not hear of it.
+                    let _gone = beat.try_send(());
+                }
+                Ok(self.replies)
+            }
             Err(error) => Err(Uncommitted {
                 error,
                 replies: self.replies,
@@ -264,6 +289,24 @@ impl Batch {
                 return Ok(false);
             };
             self.tally.burned += gone.messages;
+        }
+        Ok(true)
+    }
+
+    /// False: the batch must be committed first.
+    fn expire(
+        &mut self,
+        ledger: &mut Ledger,
+        user: UserHash,
+        name: &str,
+        head: u64,
+    ) -> Result<bool, FailureKind> {
+        let key = user.key();
+        if ledger.find(&self.snapshot, key, name)? {
+            let Some(gone) = self.move_head(ledger, key, head)? else {
+                return Ok(false);
+            };
+            self.tally.expired += gone.messages;
         }
         Ok(true)
     }

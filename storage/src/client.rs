@@ -42,6 +42,18 @@ pub(crate) enum Write {
         name: Box<str>,
         at_ms: u64,
     },
+    /// What stands before this head has expired.
+    Expire {
+        user: UserHash,
+        name: Box<str>,
+        head: u64,
+    },
+    /// A write that says nothing, so that fjall has one to go by; with so many bytes of nothing.
+    Beat {
+        fill_bytes: usize,
+        /// Hears of it once it is committed.
+        done: Sender<()>,
+    },
     /// The database was opened again: go on with this.
     Resume(Box<Ledger>),
     /// The database has failed in the background: stop.
@@ -55,7 +67,12 @@ impl Write {
     pub(crate) fn token(&self) -> Option<u64> {
         match self {
             Write::Append { token, .. } | Write::Burn { token, .. } => Some(*token),
-            Write::Seen { .. } | Write::Resume(_) | Write::GiveUp | Write::Close => None,
+            Write::Seen { .. }
+            | Write::Expire { .. }
+            | Write::Beat { .. }
+            | Write::Resume(_)
+            | Write::GiveUp
+            | Write::Close => None,
         }
     }
 }

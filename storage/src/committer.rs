@@ -246,7 +246,9 @@ impl Committer {
         for envelope in self.pending.drain(..) {
             match envelope.request.token() {
                 Some(token) => replies.push((envelope.client, unwritable(token))),
-                None => seen_lost += 1,
+                None => {
+                    seen_lost += u64::from(matches!(envelope.request, Write::Seen { .. }));
+                }
             }
         }
         lock(self.own_counts()).seen_lost += seen_lost;

@@ -300,7 +300,7 @@ pub(crate) fn page(
     Ok(page)
 }
 
-fn unreadable(source: fjall::Error) -> FailureKind {
+pub(crate) fn unreadable(source: fjall::Error) -> FailureKind {
     error!(%source, "the inbox store cannot be read");
     FailureKind::Unreadable
 }

@@ -42,6 +42,7 @@ mod store;
 mod synced_file;
 mod tails;
 mod totals;
+mod upkeep;
 mod user;
 
 pub use client::{StoreClient, Wake};

@@ -52,6 +52,14 @@ pub struct StoreOptions {
     /// databases write by themselves (memtables as tables, merges), and what is written between two looks at the
     /// disk. An eighth of it is held by a ballast file, which is given up when the disk is full all the same.
     pub free_bytes_min: u64,
+    /// Between two rounds of the upkeep: the search for expired messages, and a look at how much the databases hold
+    /// beyond what is live.
+    pub upkeep_interval: Duration,
+    /// Bytes that a database may hold beyond twice what is live before it is shrunk.
+    pub space_slack_bytes: u64,
+    /// Least time between two times that a database without traffic fills its journal up to be rid of it: each
+    /// writes up to 64 MB.
+    pub journal_interval: Duration,
     /// Threads of each database for writing tables and merging them, at least 2.
     pub worker_threads: usize,
 }
@@ -74,6 +82,9 @@ impl StoreOptions {
             memtable_bytes: 32 * 1024 * 1024,
             journal_bytes_max: 256 * 1024 * 1024,
             free_bytes_min: 512 * 1024 * 1024,
+            upkeep_interval: Duration::from_secs(10),
+            space_slack_bytes: 8 * 1024 * 1024,
+            journal_interval: Duration::from_secs(3600),
             worker_threads: 2,
         }
     }

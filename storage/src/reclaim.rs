@@ -6,13 +6,15 @@
 //! When in doubt (no account, an account or a record that fails its checks) a record is kept, and the merge
 //! goes on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fjall::Keyspace;
 use fjall::compaction::filter::{
     CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
 };
+use fjall::{AbstractTree, Keyspace, LsmError};
 
 use crate::account;
 use crate::clock;
@@ -25,6 +27,8 @@ pub(crate) struct Reclaim {
     /// Where the heads are; set once the database is open, taken away before it closes (a handle in here would
     /// keep it open for ever). Without it nothing is destroyed.
     users: RwLock<Option<Keyspace>>,
+    /// Whether it is.
+    is_open: Arc<AtomicBool>,
     counts: Arc<ReclaimCounts>,
 }
 
@@ -42,10 +46,21 @@ impl Reclaim {
 
     pub(crate) fn begin(&self, users: Keyspace) {
         *self.users.write().unwrap_or_else(PoisonError::into_inner) = Some(users);
+        self.is_open.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn end(&self) {
         *self.users.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.is_open.store(false, Ordering::Relaxed);
+    }
+
+    /// Runs a merge on this thread that gives itself up when it is in the way. The tables stay as they were then;
+    /// what it had written of new ones is deleted when the database is opened the next time.
+    pub(crate) fn merge_on_leash<T>(leash: Leash, merge: impl FnOnce() -> T) -> T {
+        LEASH.set(Some(leash));
+        let merged = merge();
+        LEASH.set(None);
+        merged
     }
 }
 
@@ -56,6 +71,9 @@ impl Factory for Reclaim {
 
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
         Box::new(Filter {
+            leash: LEASH.take(),
+            is_open: Arc::clone(&self.is_open),
+            passed: 0,
             users: self
                 .users
                 .read()
@@ -79,7 +97,34 @@ struct Bounds {
     told_tail: u64,
 }
 
+thread_local! {
+    /// Of the merge that this thread is about to begin: fjall makes the filter of a merge on the thread that runs it.
+    static LEASH: Cell<Option<Leash>> = const { Cell::new(None) };
+}
+
+/// What ends a merge before its time.
+pub(crate) struct Leash {
+    /// The store closes.
+    pub(crate) closing: Arc<AtomicBool>,
+    /// The tables in question: if too many new ones gather meanwhile, writes would wait.
+    pub(crate) messages: Keyspace,
+}
+
+/// Records between two looks at the leash.
+const LEASH_RECORDS: u32 = 4096;
+/// Below the number from which on writes wait.
+const LEASH_RUNS_MAX: usize = 20;
+
+impl Leash {
+    fn is_taut(&self) -> bool {
+        self.closing.load(Ordering::Relaxed) || self.messages.tree.l0_run_count() >= LEASH_RUNS_MAX
+    }
+}
+
 struct Filter {
+    leash: Option<Leash>,
+    is_open: Arc<AtomicBool>,
+    passed: u32,
     users: Option<Keyspace>,
     now_ms: u64,
     /// The user whose messages are passing, with the bounds: keys come sorted, so one look-up serves a user.
@@ -112,6 +157,14 @@ impl Filter {
 
 impl CompactionFilter for Filter {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+        self.passed = self.passed.wrapping_add(1);
+        if self.passed.is_multiple_of(LEASH_RECORDS)
+            && let Some(leash) = &self.leash
+            && (leash.is_taut() || !self.is_open.load(Ordering::Relaxed))
+        {
+            let source = io::Error::new(io::ErrorKind::Interrupted, "the merge is in the way");
+            return Err(LsmError::Io(source));
+        }
         let Some((user, sequence)) = split_message_key(item.key()) else {
             return Ok(Verdict::Keep);
         };

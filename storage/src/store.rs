@@ -26,6 +26,7 @@ use crate::quota::Room;
 use crate::reader::Reader;
 use crate::reclaim::Reclaim;
 use crate::recovery::Recovery;
+use crate::upkeep::Upkeep;
 
 /// The inbox store of one data folder.
 pub struct Store {
@@ -39,6 +40,7 @@ pub struct Store {
     condition: Arc<Condition>,
     notices: Sender<Notice>,
     watch: Option<JoinHandle<()>>,
+    upkeep: Option<Upkeep>,
     committers: Vec<JoinHandle<bool>>,
     readers: Vec<JoinHandle<()>>,
     /// Last: the lock is given up when everything else is gone.
@@ -98,6 +100,7 @@ impl Store {
             condition: Arc::new(Condition::new(recovery)),
             notices,
             watch: None,
+            upkeep: None,
             committers: Vec::new(),
             readers: Vec::new(),
             _folder: Arc::clone(&folder),
@@ -130,6 +133,13 @@ impl Store {
                     committer.run()
                 })?);
         }
+        store.upkeep = Some(Upkeep::start(
+            &folder,
+            Arc::clone(&store.databases),
+            Arc::clone(&store.writes),
+            Arc::clone(&store.counts),
+            &options,
+        )?);
         let watch = Watch {
             notices: notices_received,
             folder,
@@ -216,6 +226,9 @@ impl Store {
             // First, so that nothing is opened any more. If nobody receives it, the thread has ended already.
             let _ended = self.notices.send(Notice::Close);
             died |= watch.join().is_err();
+        }
+        if let Some(mut upkeep) = self.upkeep.take() {
+            died |= !upkeep.end();
         }
         // All are told before the first is waited for: they finish side by side.
         for writes in self.writes.iter().take(self.committers.len()) {

@@ -13,6 +13,9 @@ pub const USER_KEY_LEN: usize = 12;
 /// Bytes of a message's key: the user's, then the sequence, big-endian. At 20 bytes fjall keeps a key inline.
 pub const MESSAGE_KEY_LEN: usize = USER_KEY_LEN + 8;
 
+/// The key of a beat among the messages, see `upkeep`. It sorts before all of them.
+pub(crate) const BEAT_KEY: &[u8] = &[0];
+
 /// The key of a user in the store.
 pub type UserKey = [u8; USER_KEY_LEN];
 /// The key of a message in the store: it sorts by user, then by age.
@@ -34,6 +37,15 @@ impl UserHash {
     /// If `cores` is 0.
     pub fn home(self, cores: usize) -> usize {
         ((self.0 as u64) % (cores as u64)) as usize
+    }
+
+    /// A hash with this key, for whoever knows no more: good for all that asks for the key.
+    pub(crate) fn of_key(user: UserKey) -> UserHash {
+        let mut bytes = [0; 16];
+        if let Some(key) = bytes.first_chunk_mut() {
+            *key = user;
+        }
+        UserHash(u128::from_be_bytes(bytes))
     }
 
     /// The user's key in the store: the high 96 bits.

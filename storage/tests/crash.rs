@@ -30,6 +30,9 @@ fn options(path: &Path) -> StoreOptions {
         commit_requests_max: 64,
         memtable_bytes: 256 * 1024,
         tails_max: 12,
+        upkeep_interval: Duration::from_millis(20),
+        space_slack_bytes: 128 * 1024,
+        journal_interval: Duration::ZERO,
         ..rig::options(path)
     }
 }
