@@ -29,6 +29,7 @@ mod inbox;
 mod ledger;
 mod metrics;
 mod options;
+mod priority;
 mod quota;
 mod reader;
 mod reclaim;

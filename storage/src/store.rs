@@ -22,6 +22,7 @@ use crate::folder::Folder;
 use crate::ledger::LedgerSource;
 use crate::metrics::{Counts, StoreMetrics};
 use crate::options::StoreOptions;
+use crate::priority;
 use crate::quota::Room;
 use crate::reader::Reader;
 use crate::reclaim::Reclaim;
@@ -150,6 +151,7 @@ impl Store {
             space,
             ballast,
             patients: (0..options.databases).map(|_| Patient::default()).collect(),
+            workers_are_new: true,
             options,
         };
         store.watch = Some(spawn("iris-watch".to_string(), move || watch.run())?);
@@ -272,6 +274,10 @@ fn spawn<T: Send + 'static>(
     name: String,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, StoreError> {
+    let run = || {
+        priority::stand_back();
+        run()
+    };
     Builder::new()
         .name(name.clone())
         .spawn(run)

@@ -25,6 +25,7 @@ use crate::databases::Databases;
 use crate::folder::Folder;
 use crate::ledger::LedgerSource;
 use crate::options::StoreOptions;
+use crate::priority;
 
 /// Between two looks at the disk. At a gigabyte a second, a quarter of one is written in between: half the default of
 /// `free_bytes_min`.
@@ -58,6 +59,8 @@ pub(crate) struct Watch {
     pub(crate) ballast: Ballast,
     /// By number: how it stands with a database that has failed.
     pub(crate) patients: Vec<Patient>,
+    /// A database was opened, whose workers are not yet told to stand back: they name themselves when they run.
+    pub(crate) workers_are_new: bool,
 }
 
 /// A database in its illnesses.
@@ -103,7 +106,11 @@ impl Watch {
                     }
                 }
                 Ok(Notice::Close) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if std::mem::take(&mut self.workers_are_new) {
+                        priority::workers_stand_back();
+                    }
+                }
             }
             self.look();
             self.call_on_databases();
@@ -221,6 +228,7 @@ impl Watch {
         let failed_for = patient.failed_at.take().map(|at| now.duration_since(at));
         patient.healed_at = Some(now);
         patient.next_try_at = None;
+        self.workers_are_new = true;
         self.condition.note_healed(found);
         info!(
             database = number,

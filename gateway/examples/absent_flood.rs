@@ -1,0 +1,308 @@
+//! What a flood of messages to users who are away does to those who are online, and to the gateway's memory.
+//!
+//! `cargo run --release -p iris-gateway --example absent_flood [SECONDS]` starts the gateway that was built beside it,
+//! on a data folder of its own. First pairs of users who are online write to each other at a steady rate, and nothing
+//! else happens; then, for so many seconds, others send to users who are away as fast as they get answers. It prints
+//! how long online messages took from the moment each was due, in both parts and as a ratio, and the gateway's memory.
+//! It measures and prints, and judges nothing. The clients share the machine with the gateway; those that flood stand
+//! back (nice 10), as if they were elsewhere, so that the others are measured and not the want of cpus.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use iris_protocol::framed::{DecodeLimits, Decoded, Frame, PREFACE, decode, encode};
+use iris_protocol::{Name, Outcome};
+
+const ALONE: Duration = Duration::from_secs(8);
+const WARM_UP: Duration = Duration::from_secs(1);
+const SECONDS: u64 = 60;
+const PAIRS: usize = 8;
+/// One message in this time for each pair.
+const INTERVAL: Duration = Duration::from_millis(4);
+const FLOODERS: usize = 4;
+/// Sends without an answer, for each flooder: what WELCOME allows by default.
+const WINDOW: u64 = 1024;
+const ABSENT: u64 = 50_000;
+const PAYLOAD: usize = 100;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A connection that is logged in.
+struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    fn login(address: &str, user: &str) -> Result<Client, Failure> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        let mut client = Client {
+            stream,
+            input: Vec::new(),
+        };
+        let mut out = PREFACE.to_vec();
+        encode::login(&mut out, Name::parse(user.as_bytes())?, b"");
+        client.stream.write_all(&out)?;
+        let mut welcomed = false;
+        while !welcomed {
+            client.hear(|frame| welcomed |= matches!(frame, Frame::Welcome(_)))?;
+        }
+        Ok(client)
+    }
+
+    /// Waits for bytes and takes every whole frame among them. False at the end.
+    fn hear(&mut self, mut take: impl FnMut(Frame<'_>)) -> Result<bool, Failure> {
+        let mut piece = [0; 64 << 10];
+        let len = self.stream.read(&mut piece)?;
+        self.input.extend_from_slice(&piece[..len]);
+        let mut at = 0;
+        while let Decoded::Frame(frame, len) = decode(&self.input[at..], &DecodeLimits::READER)? {
+            take(frame);
+            at += len;
+        }
+        self.input.drain(..at);
+        Ok(len > 0)
+    }
+}
+
+/// Microseconds since the run began; what online messages carry.
+fn micros(start: Instant) -> u64 {
+    start.elapsed().as_micros() as u64
+}
+
+/// One half of a pair: a message each `INTERVAL`, stamped with the moment it was due.
+fn writes(address: &str, pair: usize, start: Instant, done: &AtomicBool) -> Result<(), Failure> {
+    let mut client = Client::login(address, &format!("writer-{pair}"))?;
+    let mut answers = client.stream.try_clone()?;
+    // Answers are taken and not looked at.
+    thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+    let first = micros(start);
+    let mut number = 0;
+    while !done.load(Ordering::Relaxed) {
+        number += 1;
+        let due = first + number * INTERVAL.as_micros() as u64;
+        thread::sleep(Duration::from_micros(due.saturating_sub(micros(start))));
+        let mut out = Vec::new();
+        let reader = format!("reader-{pair}");
+        encode::send(&mut out, number, 0, reader.as_bytes(), &due.to_be_bytes());
+        client.stream.write_all(&out)?;
+    }
+    Ok(())
+}
+
+/// The other half: takes, acknowledges, measures.
+fn reads(
+    mut client: Client,
+    start: Instant,
+    from: u64,
+    until: u64,
+) -> Result<Histogram<u64>, Failure> {
+    let mut latency = Histogram::new(3)?;
+    let mut over = false;
+    while !over {
+        let mut last = 0;
+        let mut failed = None;
+        client.hear(|frame| {
+            if let Frame::Deliver {
+                delivery, payload, ..
+            } = frame
+            {
+                last = delivery;
+                let now = micros(start);
+                let due = payload.try_into().map_or(now, u64::from_be_bytes);
+                over = due >= until;
+                if (from..until).contains(&due) {
+                    failed = latency.record(now.saturating_sub(due)).err();
+                }
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let mut out = Vec::new();
+        encode::ack(&mut out, last);
+        client.stream.write_all(&out)?;
+    }
+    Ok(latency)
+}
+
+#[derive(Default)]
+struct Tally {
+    stored: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// As fast as answers come.
+fn floods(address: &str, me: usize, done: &AtomicBool, tally: &Tally) -> Result<(), Failure> {
+    rustix::process::setpriority_process(None, 10)?;
+    let mut client = Client::login(address, &format!("flooder-{me}"))?;
+    let (mut sent, mut answered) = (0u64, 0u64);
+    while !done.load(Ordering::Relaxed) {
+        let mut out = Vec::new();
+        while sent - answered < WINDOW {
+            sent += 1;
+            // Spread over all, and never the same order for two.
+            let target = (sent * FLOODERS as u64 + me as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let target = format!("absent-{}", target % ABSENT);
+            encode::send(&mut out, sent, 0, target.as_bytes(), &[b'.'; PAYLOAD]);
+        }
+        client.stream.write_all(&out)?;
+        client.hear(|frame| {
+            if let Frame::Answers(answers) = frame {
+                for answer in answers {
+                    answered += 1;
+                    let counter = match answer.outcome {
+                        Outcome::Refused(_) => &tally.refused,
+                        Outcome::Stored | Outcome::Delivered => &tally.stored,
+                    };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn resident_mib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let kib = status
+        .split_once("VmRSS:")
+        .map(|(_, rest)| rest.split_whitespace().next());
+    kib.flatten()
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .unwrap_or(0)
+        >> 10
+}
+
+/// Runs one part and prints it.
+fn part(
+    what: &str,
+    address: &str,
+    process: u32,
+    flooders: usize,
+    time: Duration,
+) -> Result<Histogram<u64>, Failure> {
+    let start = Instant::now();
+    let (from, until) = (
+        WARM_UP.as_micros() as u64,
+        (WARM_UP + time).as_micros() as u64,
+    );
+    let done = Arc::new(AtomicBool::new(false));
+    let tally = Arc::new(Tally::default());
+    let readers: Vec<_> = (0..PAIRS)
+        .map(|pair| {
+            let client = Client::login(address, &format!("reader-{pair}"))?;
+            Ok(thread::spawn(move || reads(client, start, from, until)))
+        })
+        .collect::<Result<_, Failure>>()?;
+    let mut others = Vec::new();
+    for pair in 0..PAIRS {
+        let (address, done) = (address.to_owned(), Arc::clone(&done));
+        others.push(thread::spawn(move || writes(&address, pair, start, &done)));
+    }
+    for me in 0..flooders {
+        let (address, done, tally) = (address.to_owned(), Arc::clone(&done), Arc::clone(&tally));
+        others.push(thread::spawn(move || floods(&address, me, &done, &tally)));
+    }
+    let mut memory = 0;
+    while start.elapsed() < WARM_UP + time {
+        memory = memory.max(resident_mib(process));
+        thread::sleep(Duration::from_millis(50));
+    }
+    let mut latency = Histogram::new(3)?;
+    for reader in readers {
+        latency.add(reader.join().map_err(|_| "a reader panicked")??)?;
+    }
+    done.store(true, Ordering::Relaxed);
+    for other in others {
+        other.join().map_err(|_| "a writer panicked")??;
+    }
+    let seconds = (WARM_UP + time).as_secs_f64();
+    println!(
+        "{what:<12} {:>8} online: p50 {:>6} us, p99 {:>6} us, p99.9 {:>6} us, max {:>7} us; {:>8.0} stored/s, {} refused; {} MiB at most",
+        latency.len(),
+        latency.value_at_quantile(0.5),
+        latency.value_at_quantile(0.99),
+        latency.value_at_quantile(0.999),
+        latency.max(),
+        tally.stored.load(Ordering::Relaxed) as f64 / seconds,
+        tally.refused.load(Ordering::Relaxed),
+        memory,
+    );
+    Ok(latency)
+}
+
+/// A gateway of its own on any port, ended with this.
+struct Gateway(Child, String);
+
+impl Gateway {
+    fn start(data: &str) -> Result<Gateway, Failure> {
+        let beside = std::env::current_exe()?;
+        let built = beside
+            .ancestors()
+            .nth(2)
+            .ok_or("no folder above")?
+            .join("iris");
+        let mut child = Command::new(&built)
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "off",
+                "--data",
+                data,
+            ])
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}: build it first", built.display()))?;
+        let mut log = BufReader::new(child.stderr.take().ok_or("no log")?);
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            if log.read_line(&mut line)? == 0 {
+                return Err("the gateway ended".into());
+            }
+            if let Some((_, address)) = line.split_once("serving listen=") {
+                break address.trim().to_owned();
+            }
+        };
+        thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+        Ok(Gateway(child, address))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn main() -> Result<(), Failure> {
+    let seconds = std::env::args()
+        .nth(1)
+        .map_or(Ok(SECONDS), |text| text.parse())?;
+    let data = tempfile::tempdir()?;
+    let gateway = Gateway::start(data.path().to_str().ok_or("a path in UTF-8")?)?;
+    let process = gateway.0.id();
+    println!(
+        "{PAIRS} pairs, a message each {INTERVAL:?}; {FLOODERS} flooders with {WINDOW} sends each under way, {PAYLOAD} bytes to {ABSENT} absent users"
+    );
+    let alone = part("alone", &gateway.1, process, 0, ALONE)?;
+    let time = Duration::from_secs(seconds);
+    let flooded = part("with flood", &gateway.1, process, FLOODERS, time)?;
+    let ratio = |quantile| {
+        flooded.value_at_quantile(quantile) as f64 / alone.value_at_quantile(quantile).max(1) as f64
+    };
+    println!("ratio: p50 {:.2}, p99 {:.2}", ratio(0.5), ratio(0.99));
+    Ok(())
+}
