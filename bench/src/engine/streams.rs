@@ -292,10 +292,11 @@ impl Streams {
         stream / self.readers_each
     }
 
-    /// Messages that were sent on one stream.
+    /// Messages of one stream that were sent and have not come.
     #[must_use]
-    pub fn sent_on(&self, stream: u32) -> u32 {
-        self.streams[stream as usize].sent
+    pub fn owed(&self, stream: u32) -> u32 {
+        let stream = &self.streams[stream as usize];
+        stream.sent - (stream.highest - stream.missing)
     }
 
     /// Messages that were sent.

@@ -64,6 +64,8 @@ struct State {
     /// Answers that took a message.
     answered: u64,
     logins: u64,
+    /// By client: whether it is logged in, and how much waited then, if the server told.
+    sessions: Vec<Option<Option<u64>>>,
     /// Open loop: when its count began, and how many were made since.
     schedule_ns: u64,
     made: u64,
@@ -85,6 +87,7 @@ impl Traffic {
             left: 0,
             answered: 0,
             logins: 0,
+            sessions: vec![None; topology.users() as usize],
             schedule_ns: 0,
             made: 0,
             recorder: Recorder::begin(clock::now_ns()),
@@ -93,8 +96,8 @@ impl Traffic {
         Self { clients, state }
     }
 
-    /// Records the traffic of the first `senders` only, and waits only for theirs; to be said
-    /// before anything is sent.
+    /// Records the latencies of the first `senders` only, and waits only for their messages; to be
+    /// said before anything is sent.
     pub fn watch(&mut self, senders: u32) {
         self.state.streams.watch(senders);
     }
@@ -216,7 +219,7 @@ impl Traffic {
     /// See [`Clients::turn`].
     pub fn log_out(&mut self, clients: Range<u32>) -> Result<(), BenchError> {
         for client in clients.clone() {
-            self.clients.leave(client);
+            self.leave(client);
         }
         let gone = |traffic: &Self| {
             clients
@@ -225,6 +228,31 @@ impl Traffic {
         };
         self.run_until(gone)?;
         Ok(())
+    }
+
+    /// Logs one client out, see [`Clients::leave`].
+    pub fn leave(&mut self, client: u32) {
+        self.state.sessions[client as usize] = None;
+        self.clients.leave(client);
+    }
+
+    /// Whether a client's login was taken.
+    #[must_use]
+    pub fn is_logged_in(&self, client: u32) -> bool {
+        self.state.sessions[client as usize].is_some()
+    }
+
+    /// How many messages waited at a client's login, where the server tells.
+    #[must_use]
+    pub fn waiting(&self, client: u32) -> Option<u64> {
+        self.state.sessions[client as usize].flatten()
+    }
+
+    /// Messages that were sent to a reader of a fan-out and have not come.
+    #[must_use]
+    pub fn owed_to(&self, reader: u32) -> u32 {
+        let senders = self.state.streams.topology().senders();
+        self.state.streams.owed(reader - senders.end)
     }
 
     /// The clients, to connect and close some of them.
@@ -309,9 +337,7 @@ impl State {
         let number = &mut self.numbers[sender as usize];
         *number = due_ns.max(*number + 1);
         post.send(sender, *number, reader, &message, self.message_bytes);
-        if self.streams.is_watched(sender) {
-            self.recorder.wrote(due_ns, now_ns);
-        }
+        self.recorder.wrote(due_ns, now_ns);
     }
 }
 
@@ -339,7 +365,9 @@ impl Handler for State {
                     self.streams.refused(client);
                 } else {
                     self.answered += 1;
-                    self.recorder.answered(number, now_ns);
+                    if self.streams.is_watched(client) {
+                        self.recorder.answered(number, now_ns);
+                    }
                 }
                 if matches!(self.pace, Pace::Unanswered(_))
                     || refused && matches!(self.pace, Pace::Window(_))
@@ -348,7 +376,10 @@ impl Handler for State {
                 }
             }
             Heard::Closing(word) => self.closing = Some(word),
-            Heard::LoggedIn { .. } => self.logins += 1,
+            Heard::LoggedIn { waiting } => {
+                self.logins += 1;
+                self.sessions[client as usize] = Some(waiting);
+            }
             Heard::Presence => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Memory of a process and of the kernel, as `/proc` tells.
+//! Memory of a process and of the kernel, and what a process wrote, as `/proc` tells.
 
 use std::fs;
 use std::io;
@@ -21,6 +21,12 @@ pub(crate) fn kernel_bytes() -> io::Result<u64> {
     let slab = field(&fs::read_to_string("/proc/meminfo")?, "Slab:").unwrap_or(0) * 1024;
     let sockets = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
     Ok(slab + tcp_pages(&sockets).unwrap_or(0) * rustix::param::page_size() as u64)
+}
+
+/// Bytes that process `pid` has caused to be written to disks, see proc_pid_io(5).
+pub(crate) fn written_bytes(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    field(&text, "write_bytes:").ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {

@@ -89,11 +89,17 @@ mod tests {
     #[test]
     fn a_thread_that_spins_is_charged_for_it() {
         let meter = Meter::begin(Some(std::process::id())).expect("ours");
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_millis(100) {}
-        let cost = meter.end().expect("ours");
-        // Others may want the cpu at the same time.
-        assert!(cost.generator_percent().expect("kept") > 5.0, "{cost:?}");
-        assert!(cost.server_us_each(1000).expect("kept") > 5.0, "{cost:?}");
+        let enough = Duration::from_millis(20);
+        let cost = loop {
+            let cost = meter.end().expect("ours");
+            let server = cost.server.expect("kept");
+            if server > enough && cost.generator.expect("kept") > enough {
+                break cost;
+            }
+            // Others may want the cpu at the same time.
+            assert!(cost.elapsed < Duration::from_secs(10), "{cost:?}");
+        };
+        assert!(cost.server_us_each(1000).expect("kept") > 20.0, "{cost:?}");
+        assert!(cost.generator_percent().expect("kept") > 0.0, "{cost:?}");
     }
 }

@@ -15,7 +15,7 @@ pub(crate) use calls::CallCount;
 pub(crate) use cpu::CpuTime;
 pub(crate) use cpus::pin;
 pub(crate) use machine::Machine;
-pub(crate) use memory::{kernel_bytes, resident_bytes};
+pub(crate) use memory::{kernel_bytes, resident_bytes, written_bytes};
 pub(crate) use meter::{Cost, Meter};
 pub(crate) use report::{median, microseconds, row};
 pub(crate) use sampler::{Sample, Sampler};

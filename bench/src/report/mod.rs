@@ -16,6 +16,7 @@ use crate::engine::{Faults, Interval};
 use crate::measure::{Machine, median};
 
 pub(crate) use files::Output;
+pub(crate) use table::number;
 
 /// What one run of a scenario found.
 #[derive(Debug, Serialize)]
@@ -24,6 +25,8 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     /// Which scenario.
     pub(crate) scenario: &'static str,
+    /// What the run was about, in a line.
+    pub(crate) headline: Option<String>,
     /// What else the reader of the figures must know.
     pub(crate) warnings: Vec<String>,
     /// What was run, and how: name and value.
@@ -112,6 +115,7 @@ impl Report {
         Self {
             verdict: Verdict::default(),
             scenario,
+            headline: None,
             warnings: Vec::new(),
             settings: Vec::new(),
             command: [program]

@@ -11,6 +11,9 @@ const VALUE_WIDTH: usize = 13;
 pub(super) fn text(report: &Report) -> String {
     let mut text = verdict(report);
     text.push('\n');
+    if let Some(headline) = &report.headline {
+        let _ = writeln!(text, "{headline}");
+    }
     for case in &report.cases {
         text.push('\n');
         table(&mut text, case);
@@ -98,7 +101,7 @@ fn table(text: &mut String, case: &Case) {
 }
 
 /// A number with as many digits as mean something, in groups of three.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude < 10.0 && magnitude.fract() != 0.0 {
         return format!("{value:.2}");

@@ -16,6 +16,12 @@ use crate::dialect::Heard;
 use crate::engine::{Clients, End, Handler, Post};
 use crate::measure::{kernel_bytes, resident_bytes};
 
+/// What the figures are found by.
+pub(super) const CASE: &str = "an idle user";
+pub(super) const RESIDENT: &str = "gateway, resident";
+pub(super) const KERNEL: &str = "kernel, half of it";
+/// How long the memory of the logins themselves takes to go back.
+pub(super) const SETTLE: Duration = Duration::from_secs(5);
 /// Users who come and go before.
 const VISITORS: u32 = 1_000;
 /// How often they do at most.
@@ -52,33 +58,32 @@ pub(super) fn run(args: &IdleArgs) -> Result<(), BenchError> {
         if round > 0 {
             run.go_on_with(args.common.target.ready()?)?;
         }
-        measure(&mut run, args)?;
+        measure(&mut run, args.users, args.settle)?;
     }
     run.finish()
 }
 
-fn measure(run: &mut Run<'_>, args: &IdleArgs) -> Result<(), BenchError> {
+/// Adds one more round.
+pub(super) fn measure(run: &mut Run<'_>, users: u32, settle: Duration) -> Result<(), BenchError> {
     run.progress.phase("users come and go", None);
     warm_up(run)?;
-    wait(run, None, args.settle)?;
+    wait(run, None, settle)?;
     let before = Memory::of(run)?;
-    let mut clients = run.open_clients(args.users)?;
+    let mut clients = run.open_clients(users)?;
     run.progress.phase("idle", None);
-    wait(run, Some(&mut clients), args.settle)?;
+    wait(run, Some(&mut clients), settle)?;
     let after = Memory::of(run)?;
-    run.report
-        .verdict
-        .add_logins(args.users.into(), args.users.into());
+    run.report.verdict.add_logins(users.into(), users.into());
     // As many as came and went before fill places that were there already.
-    let new = f64::from(args.users - VISITORS);
-    let all = f64::from(args.users);
+    let new = f64::from(users - VISITORS);
+    let all = f64::from(users);
     let resident = after.resident.saturating_sub(before.resident) as f64 / new;
     let kernel = after.kernel.saturating_sub(before.kernel) as f64 / all;
     run.report
-        .case("an idle user")
-        .figure("gateway, resident", "bytes", resident)
+        .case(CASE)
+        .figure(RESIDENT, "bytes", resident)
         .figure("kernel, both ends", "bytes", kernel)
-        .figure("kernel, half of it", "bytes", kernel / 2.0);
+        .figure(KERNEL, "bytes", kernel / 2.0);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! Owner: the main thread. Invariant: a scenario owns its servers and its clients, and leaves
 //! neither processes nor folders behind, however it ends.
 
+mod burn;
 mod compare_limit;
 mod connect;
 mod cores;
@@ -15,11 +16,15 @@ mod inbox;
 mod limit;
 mod logins;
 mod mesh;
+mod mixed;
 mod offline;
 mod ping;
 mod progress;
+mod project;
 mod run;
+mod slow;
 mod storm;
+mod sweep;
 mod target;
 
 use clap::Subcommand;
@@ -46,6 +51,16 @@ pub enum Scenario {
     Offline(offline::OfflineArgs),
     /// One user to whom everybody writes: while away, at the return, and both at once.
     Hot(hot::HotArgs),
+    /// Users consume what waits, come again and must find nothing.
+    Burn(burn::BurnArgs),
+    /// Readers that do not read: what the others notice, and whether everything comes in the end.
+    Slow(slow::SlowArgs),
+    /// A day of a messenger in fast motion.
+    Mixed(mixed::MixedArgs),
+    /// The highest rate at which a percentile of latency stays under a bound.
+    Sweep(sweep::SweepArgs),
+    /// The machines that so many users would need, from what is measured here, and what binds.
+    Project(project::ProjectArgs),
     /// Users who are logged in and say nothing: bytes of each in the gateway and in the kernel.
     Idle(idle::IdleArgs),
     /// The same load on gateways of one, two and four cores on one cpu: what crossing costs.
@@ -75,6 +90,11 @@ impl Scenario {
             Self::Storm(args) => storm::run(args),
             Self::Offline(args) => offline::run(args),
             Self::Hot(args) => hot::run(args),
+            Self::Burn(args) => burn::run(args),
+            Self::Slow(args) => slow::run(args),
+            Self::Mixed(args) => mixed::run(args),
+            Self::Sweep(args) => sweep::run(args),
+            Self::Project(args) => project::run(args),
             Self::Idle(args) => idle::run(args),
             Self::Cores(args) => cores::run(args),
             Self::Cost(args) => cost::run(args),

@@ -35,7 +35,8 @@ pub(super) fn run(args: &StormArgs) -> Result<(), BenchError> {
     run.finish()
 }
 
-fn storm(
+/// Has all users log in at once, and adds the round.
+pub(super) fn storm(
     run: &mut Run<'_>,
     clients: &mut Clients,
     name: &str,

@@ -11,7 +11,7 @@ use clap::Args;
 use tempfile::TempDir;
 
 use crate::BenchError;
-use crate::measure::{Server, free_address};
+use crate::measure::{Server, free_address, written_bytes};
 
 /// Which server is driven.
 #[derive(Debug, Clone, Args)]
@@ -51,6 +51,13 @@ pub(crate) struct Target {
     // In this order: the server ends before its folder goes.
     _server: Option<Server>,
     _data: Option<TempDir>,
+}
+
+impl Target {
+    /// Bytes that the server has had the disk write; `None` where the kernel does not tell.
+    pub(crate) fn written_bytes(&self) -> Option<u64> {
+        written_bytes(self.pid?).ok()
+    }
 }
 
 impl TargetArgs {
