@@ -9,7 +9,15 @@
 //! did not use up is shown to it again, followed by what came since.
 
 mod classic;
+mod cursor;
 mod framed;
+pub(crate) mod jetstream;
+mod mqtt;
+mod nats;
+mod nats_wire;
+mod redis;
+mod redis_streams;
+mod resp;
 
 use std::fmt;
 use std::ops::Range;
@@ -23,6 +31,18 @@ pub enum Protocol {
     Classic,
     /// The framed protocol of Iris: acknowledgements, ids, answers.
     Framed,
+    /// Core NATS: a subject for each user.
+    Nats,
+    /// NATS JetStream: a subject of one stream, and a durable consumer, for each user.
+    Jetstream,
+    /// MQTT 3.1.1 at QoS 0: a topic for each user.
+    Mqtt,
+    /// MQTT 3.1.1 at QoS 1: the same with acknowledgements.
+    MqttQos1,
+    /// Redis publish and subscribe: a channel for each user.
+    Redis,
+    /// Redis Streams: a stream for each user, which is read at login and not again.
+    RedisStreams,
 }
 
 impl Protocol {
@@ -32,6 +52,12 @@ impl Protocol {
         match self {
             Self::Classic => Box::<classic::Classic>::default(),
             Self::Framed => Box::<framed::Framed>::default(),
+            Self::Nats => Box::<nats::Nats>::default(),
+            Self::Jetstream => Box::<jetstream::JetStream>::default(),
+            Self::Mqtt => Box::new(mqtt::Mqtt::at_most_once()),
+            Self::MqttQos1 => Box::new(mqtt::Mqtt::at_least_once()),
+            Self::Redis => Box::<redis::Redis>::default(),
+            Self::RedisStreams => Box::<redis_streams::RedisStreams>::default(),
         }
     }
 
@@ -39,8 +65,10 @@ impl Protocol {
     #[must_use]
     pub fn answers(self) -> bool {
         match self {
-            Self::Classic => false,
-            Self::Framed => true,
+            Self::Classic | Self::Nats | Self::Mqtt => false,
+            Self::Framed | Self::Jetstream | Self::MqttQos1 | Self::Redis | Self::RedisStreams => {
+                true
+            }
         }
     }
 
@@ -48,7 +76,8 @@ impl Protocol {
     #[must_use]
     pub fn keeps(self) -> bool {
         match self {
-            Self::Classic | Self::Framed => true,
+            Self::Classic | Self::Framed | Self::Jetstream | Self::RedisStreams => true,
+            Self::Nats | Self::Mqtt | Self::MqttQos1 | Self::Redis => false,
         }
     }
 }
@@ -58,6 +87,12 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Classic => "classic",
             Self::Framed => "framed",
+            Self::Nats => "nats",
+            Self::Jetstream => "jetstream",
+            Self::Mqtt => "mqtt",
+            Self::MqttQos1 => "mqtt-qos1",
+            Self::Redis => "redis",
+            Self::RedisStreams => "redis-streams",
         })
     }
 }
@@ -129,5 +164,50 @@ pub trait Dialect {
     /// Appends a question after the presence of `user`. `false`: the protocol has none.
     fn ask_presence(&mut self, _user: &str, _out: &mut Vec<u8>) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shows `bytes` to fresh clients, cut in two at every place and then byte by byte, and has
+    /// `check` look at what they told and what they owed.
+    pub(super) fn in_two_pieces(
+        bytes: &[u8],
+        client: impl Fn() -> Box<dyn Dialect>,
+        check: impl Fn(&[String], &[u8]),
+    ) {
+        let every: Vec<_> = (1..=bytes.len()).collect();
+        for cut in 0..bytes.len() {
+            let (told, owed) = told(bytes, &[cut, bytes.len()], &mut *client());
+            check(&told, &owed);
+        }
+        let (told, owed) = told(bytes, &every, &mut *client());
+        check(&told, &owed);
+    }
+
+    /// What a client makes of `bytes` that come up to each of `ends` in turn.
+    fn told(bytes: &[u8], ends: &[usize], client: &mut dyn Dialect) -> (Vec<String>, Vec<u8>) {
+        let (mut told, mut owed, mut from) = (Vec::new(), Vec::new(), 0);
+        for &end in ends {
+            let mut heard = Vec::new();
+            let seen = &bytes[from..end];
+            from += client.receive(seen, &mut heard).expect("sound");
+            told.extend(heard.into_iter().map(|heard| match heard {
+                Heard::LoggedIn { .. } => "logged in".to_owned(),
+                Heard::Delivered { payload } => String::from_utf8_lossy(&seen[payload]).into(),
+                Heard::Answered { number, outcome } => match outcome {
+                    Outcome::Delivered => format!("{number}: delivered"),
+                    Outcome::Stored => format!("{number}: stored"),
+                    Outcome::Refused(reason) => format!("{number}: refused: {reason}"),
+                },
+                Heard::Presence => "presence".to_owned(),
+                Heard::Closing(text) => format!("closing: {text}"),
+            }));
+            client.owe(&mut owed);
+        }
+        assert_eq!(from, bytes.len());
+        (told, owed)
     }
 }

@@ -33,11 +33,23 @@ impl Output {
     /// # Errors
     /// A file could not be written, or the verdict is that messages went wrong.
     pub(crate) fn write(&self, report: &Report) -> Result<(), BenchError> {
+        self.write_as(report, table::text)
+    }
+
+    /// The same, with another text for people.
+    ///
+    /// # Errors
+    /// See [`Self::write`].
+    pub(crate) fn write_as(
+        &self,
+        report: &Report,
+        text: impl FnOnce(&Report) -> String,
+    ) -> Result<(), BenchError> {
         if self.json {
             let text = serde_json::to_string_pretty(report).map_err(io::Error::from)?;
             print(&text)?;
         } else {
-            print(table::text(report).trim_end())?;
+            print(text(report).trim_end())?;
         }
         to_file(self.html.as_deref(), |out| html::write(out, report))?;
         to_file(self.hlog.as_deref(), |out| hdr::write_hlog(out, report))?;

@@ -144,6 +144,11 @@ impl Report {
         }
     }
 
+    /// Whether messages went wrong, in one line.
+    pub(crate) fn verdict_line(&self) -> String {
+        table::verdict(self)
+    }
+
     /// The case of that name, which is made if need be.
     pub(crate) fn case(&mut self, name: &str) -> &mut Case {
         let at = self.cases.iter().position(|case| case.name == name);

@@ -4,6 +4,7 @@
 //! neither processes nor folders behind, however it ends.
 
 mod burn;
+mod compare;
 mod compare_limit;
 mod connect;
 mod cores;
@@ -69,6 +70,9 @@ pub enum Scenario {
     Cost(cost::CostArgs),
     /// Run the yardstick and a gateway in turn, and report the gateway's cost over the limit's.
     CompareLimit(compare_limit::CompareLimitArgs),
+    /// Run a gateway and the other servers that are installed in turn, and report how they stand to
+    /// each other.
+    Compare(compare::CompareArgs),
 }
 
 impl Scenario {
@@ -99,6 +103,7 @@ impl Scenario {
             Self::Cores(args) => cores::run(args),
             Self::Cost(args) => cost::run(args),
             Self::CompareLimit(args) => compare_limit::run(args),
+            Self::Compare(args) => compare::run(args),
         }
     }
 }
