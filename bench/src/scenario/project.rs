@@ -70,7 +70,7 @@ struct Assumptions {
     cores: f64,
     /// A message on a machine of many cores costs so much more than on one: the lanes. `cores`
     /// measures it.
-    #[arg(long, value_name = "N", default_value = "1.6", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "1.3", value_parser = positive)]
     crossing: f64,
     /// Memory of a machine, in GiB.
     #[arg(long, value_name = "N", default_value = "128", value_parser = positive)]
