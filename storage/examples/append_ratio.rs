@@ -1,0 +1,213 @@
+//! Synced appends against a raw log on the same disk, in the same run: how much of what the disk can do the inbox
+//! store keeps, and how long a sender waits.
+//!
+//! `cargo run --release -p iris-storage --example append_ratio -- [folder]`
+//! The raw log: one thread that appends batches of 1,000 records of the same length to a file, one write and one
+//! fdatasync each. Rounds of both alternate; medians. It measures and prints; it judges nothing. The folder
+//! (default: one beside the current) is made and removed.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use iris_storage::{
+    FailureKind, NewRecord, Reply, Request, Store, StoreClient, StoreOptions, record, user_hash,
+};
+
+const PAYLOAD_LEN: usize = 100;
+const USERS: u64 = 50_000;
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_millis(2_500);
+const IN_FLIGHT: u64 = 16_000;
+const LOG_BATCH: usize = 1_000;
+/// What a record of the raw log has: payload, sender, header, key.
+const LOG_RECORD_LEN: usize = PAYLOAD_LEN + 6 + record::OVERHEAD + 20;
+
+type Failure = Box<dyn Error>;
+
+struct Desk {
+    store: Store,
+    client: StoreClient,
+    woken: mpsc::Receiver<()>,
+    names: Vec<String>,
+    random: u64,
+}
+
+impl Desk {
+    fn open(options: StoreOptions) -> Result<Desk, Failure> {
+        let store = Store::open(options)?;
+        let (wake, woken) = mpsc::channel();
+        let client = store.client(Box::new(move || {
+            // The receiver lives as long as the store.
+            let _ = wake.send(());
+        }));
+        Ok(Desk {
+            store,
+            client,
+            woken,
+            names: (0..USERS).map(|n| format!("user{n}")).collect(),
+            random: 0x9e37_79b9_7f4a_7c15,
+        })
+    }
+
+    fn append(&mut self, token: u64) {
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let name = &self.names[(self.random >> 33) as usize % self.names.len()];
+        let user = user_hash(self.store.seed(), name);
+        let mut bytes = Vec::new();
+        let new = NewRecord {
+            id_sender: 1,
+            id_number: token,
+            sent_at_ms: 1,
+            expires_at_ms: 0,
+            sender: "sender",
+            payload: &[7; PAYLOAD_LEN],
+        };
+        record::encode(&mut bytes, &new);
+        self.client.submit(Request::Append {
+            token,
+            user,
+            name: name.as_str().into(),
+            record: bytes,
+        });
+    }
+
+    /// Messages a second with so many in flight.
+    fn peak(&mut self, round: Duration) -> Result<f64, Failure> {
+        let began = Instant::now();
+        let (mut asked, mut answered) = (0, 0);
+        while began.elapsed() < round || answered < asked {
+            while began.elapsed() < round && asked - answered < IN_FLIGHT {
+                for _ in 0..64 {
+                    self.append(asked);
+                    asked += 1;
+                }
+            }
+            while let Some(reply) = self.client.poll() {
+                match reply {
+                    Reply::Appended { .. } => answered += 1,
+                    other => return Err(format!("{other:?}").into()),
+                }
+            }
+            if answered < asked && !self.client.has_replies() {
+                self.woken.recv_timeout(Duration::from_secs(60))?;
+            }
+        }
+        Ok(answered as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// Times from when a message was due to its acknowledgement, microseconds, at a steady rate.
+    fn paced(&mut self, rate: f64, round: Duration) -> Result<(Vec<u64>, u64), Failure> {
+        let began = Instant::now();
+        let count = (rate * round.as_secs_f64()) as u64;
+        let due = |token: u64| Duration::from_secs_f64(token as f64 / rate);
+        let (mut asked, mut shed, mut waits) = (0, 0, Vec::with_capacity(count as usize));
+        while waits.len() as u64 + shed < count {
+            let now = began.elapsed();
+            while asked < count && due(asked) <= now {
+                self.append(asked);
+                asked += 1;
+            }
+            while let Some(reply) = self.client.poll() {
+                match reply {
+                    Reply::Appended { token, .. } => {
+                        let waited = began.elapsed().saturating_sub(due(token));
+                        waits.push(waited.as_micros() as u64);
+                    }
+                    Reply::Failed {
+                        error: FailureKind::Overloaded,
+                        ..
+                    } => shed += 1,
+                    other => return Err(format!("{other:?}").into()),
+                }
+            }
+            // Also the time to the next one that is due: a millisecond is enough of one.
+            let _woken = self.woken.recv_timeout(Duration::from_millis(1));
+        }
+        waits.sort_unstable();
+        Ok((waits, shed))
+    }
+}
+
+/// Messages a second into a raw log.
+fn raw_log(path: &Path, round: Duration) -> Result<f64, Failure> {
+    let mut file = File::create(path)?;
+    let batch = vec![7u8; LOG_RECORD_LEN * LOG_BATCH];
+    let began = Instant::now();
+    let mut written = 0u64;
+    while began.elapsed() < round {
+        file.write_all(&batch)?;
+        file.sync_data()?;
+        written += LOG_BATCH as u64;
+    }
+    let rate = written as f64 / began.elapsed().as_secs_f64();
+    fs::remove_file(path)?;
+    Ok(rate)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() -> Result<(), Failure> {
+    let folder = PathBuf::from(
+        std::env::args()
+            .nth(1)
+            .unwrap_or_else(|| "append-ratio-data".to_string()),
+    );
+    if folder.exists() {
+        return Err(format!("{} exists; choose a folder that does not", folder.display()).into());
+    }
+    fs::create_dir_all(&folder)?;
+    for databases in [1, 2] {
+        let (mut raw, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let path = folder.join(format!("store-{databases}"));
+        let mut desk = Desk::open(StoreOptions {
+            databases,
+            ..StoreOptions::new(&path)
+        })?;
+        // Every user is known before it counts.
+        desk.peak(ROUND / 2)?;
+        for _ in 0..ROUNDS {
+            let log = raw_log(&folder.join("log"), ROUND / 4)?;
+            let rate = desk.peak(ROUND)?;
+            raw.push(log);
+            ours.push(rate);
+            ratios.push(rate / log);
+        }
+        let peak = median(&mut ours);
+        println!(
+            "{databases} database(s), {USERS} users, {PAYLOAD_LEN} bytes, {IN_FLIGHT} in flight: {peak:.0}/s; \
+             raw log {:.0}/s; ratio {:.3}",
+            median(&mut raw),
+            median(&mut ratios)
+        );
+        let (waits, shed) = desk.paced(peak / 2.0, ROUND * 2)?;
+        let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize];
+        println!(
+            "  at half of that: acknowledged after p50 {} us, p99 {} us, max {} us; shed {shed}",
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
+        let metrics = desk.store.metrics();
+        println!(
+            "  batches of {:.0} requests on average; commit p50 {} us, p99 {} us, max {} us; look-ups {}",
+            metrics.commit_requests.mean(),
+            metrics.commit_us.value_at_quantile(0.5),
+            metrics.commit_us.value_at_quantile(0.99),
+            metrics.commit_us.max(),
+            metrics.tail_misses
+        );
+        desk.store.close()?;
+    }
+    fs::remove_dir_all(&folder)?;
+    Ok(())
+}
