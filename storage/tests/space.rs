@@ -185,3 +185,41 @@ fn a_crash_while_space_comes_back_loses_nothing_and_brings_nothing_back() {
         rig.close();
     }
 }
+
+/// What a lone user keeps of his tables, and the last of an inbox in which nearly all has expired: it tells how many
+/// there were.
+#[test]
+fn what_is_kept_stays_while_the_rest_leaves_the_disk() {
+    const MIXED: &str = "mixed";
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut rig = Rig::with(options(folder.path()));
+    fill(&mut rig, MIXED, 1, 0);
+    // Expired already, behind one that never does.
+    fill(&mut rig, MIXED, 300, 1_000);
+    fill(&mut rig, HOT, MESSAGES, 0);
+    let (all, _) = rig.drain(HOT, 5_000);
+    let kept = &all[all.len() / 4 * 3..];
+    rig.burn(HOT, kept[0].0);
+    let few = 2 * rig.totals().1 + 2 * FEW_BYTES;
+    let began = Instant::now();
+    while occupied(folder.path()) > few || rig.store.metrics().reclaimed_expired == 0 {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{} bytes, {:?}",
+            occupied(folder.path()),
+            rig.store.metrics()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for _ in 0..2 {
+        assert_eq!(rig.drain(HOT, 5_000), (kept.to_vec(), 0));
+        assert_eq!(rig.drain(MIXED, 100).0.len(), 1);
+        assert_eq!(rig.account(MIXED).0, 301);
+        assert_eq!(rig.totals().0, kept.len() as u64 + 301);
+        rig.close();
+        rig = Rig::with(options(folder.path()));
+    }
+    rig.append(MIXED, b"more");
+    assert_eq!(rig.account(MIXED).0, 302);
+    rig.close();
+}
