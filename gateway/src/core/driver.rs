@@ -25,8 +25,11 @@ use crate::shard::{BLOCK, Key, Now, Shard};
 
 /// Blocks of [`BLOCK`] completions taken from one ring in a turn.
 const BLOCKS_PER_TURN: usize = 1024;
-/// Replies taken from the store in a turn.
-const REPLIES_PER_TURN: usize = 4096;
+/// Replies taken from the store in a turn, and requests after which a turn takes no
+/// more completions: a batch of the store has thousands, and users who are online
+/// would wait behind all of them.
+const REPLIES_PER_TURN: usize = 256;
+const STORE_REQUESTS_PER_TURN: usize = 256;
 /// Longest sleep of a core.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How soon a core that would sleep looks again at a full lane: whoever empties it
@@ -70,6 +73,8 @@ pub struct Core {
     pub(super) lanes: Lanes,
     pub(super) store: StoreClient,
     published: Arc<Published>,
+    /// Requests made of the store in this turn.
+    pub(super) store_requests: usize,
     /// Completions that are looked at together; empty between two blocks.
     block: Vec<Completion>,
     /// Closing sockets by the moment, on the core's clock, when patience ends.
@@ -104,6 +109,7 @@ impl Core {
             lanes: options.lanes,
             store: options.store,
             published: options.published,
+            store_requests: 0,
             block: Vec::with_capacity(BLOCK),
             lingering: VecDeque::new(),
             moves: HashMap::default(),
@@ -156,10 +162,11 @@ impl Core {
         let began = Instant::now();
         self.set_clock();
         self.segments.submit()?;
+        self.store_requests = 0;
         let mut busy = false;
         for segment in 0..self.segments.all.len() {
             for _ in 0..BLOCKS_PER_TURN {
-                if !self.take_block(segment) {
+                if self.store_requests > STORE_REQUESTS_PER_TURN || !self.take_block(segment) {
                     break;
                 }
                 busy = true;

@@ -13,6 +13,7 @@ impl Core {
         while !self.shard.effects().connections.is_empty() || !self.shard.effects().store.is_empty()
         {
             let effects = std::mem::take(self.shard.effects());
+            self.store_requests += effects.store.len();
             for request in effects.store {
                 self.store.submit(request);
             }
