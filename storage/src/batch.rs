@@ -386,11 +386,12 @@ mod tests {
                 .expect("opened");
         let tables = tables.pop().expect("one");
         let ledgers = LedgerSource {
+            folder: Arc::new(folder),
             sequences,
             room: Room::default(),
             tails_max: 10,
         };
-        let mut ledger = ledgers.open(&tables).expect("a sequence");
+        let mut ledger = ledgers.open(0, &tables).expect("a sequence");
         let user = UserHash(1);
         let mut record = Vec::new();
         let new = record::NewRecord {

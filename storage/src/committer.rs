@@ -205,6 +205,7 @@ impl Committer {
         self.in_hand.clear();
         match committed {
             Ok(replies) => {
+                ledger.note_synced();
                 self.count(ledger, &tally, began, &replies);
                 self.deliver(replies);
                 ledger.tails.trim();

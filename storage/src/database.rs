@@ -137,7 +137,7 @@ pub(crate) fn open_one(
     reclaim: Arc<dyn Factory>,
 ) -> Result<(Tables, Recovery), StoreError> {
     let path = folder.database_path(number);
-    let prepared = recovery::prepare(folder.path(), &path, None)?;
+    let prepared = recovery::prepare(folder, number)?;
     let tables = open(&path, options, reclaim)?;
     let found = recovery::finish(prepared, &tables, folder.seed())?;
     Ok((tables, found))

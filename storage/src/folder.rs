@@ -194,6 +194,13 @@ fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
             .map_err(failed(path, "listing the folder"))?
             .file_name();
         let name = name.to_string_lossy();
+        let is_database = name.starts_with("inbox-") && !name.ends_with(UNFINISHED_SUFFIX);
+        if name == "SEQUENCE" || name.starts_with("SYNCED-") || is_database {
+            return Err(StoreError::Damaged {
+                path: path.join("FORMAT"),
+                what: format!("missing, though {name} is there"),
+            });
+        }
         // What a first open leaves that was cut short, and what a fresh file system brings along.
         if !matches!(&*name, "LOCK" | "FORMAT.new" | "lost+found") {
             return Err(StoreError::Foreign {
@@ -270,11 +277,12 @@ fn format_text(version: u32, format: &Format) -> String {
 }
 
 fn read_format(path: &Path) -> Result<(u32, Format), StoreError> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(FILE_LEN_MAX).read_to_string(&mut text))
+        .and_then(|file| file.take(FILE_LEN_MAX).read_to_end(&mut bytes))
         .map_err(failed(path, "reading"))?;
-    parse_format(&text).map_err(|problem| match problem {
+    // What is no text does not match its CRC either.
+    parse_format(&String::from_utf8_lossy(&bytes)).map_err(|problem| match problem {
         FormatProblem::Newer(found) => StoreError::Newer {
             path: path.to_path_buf(),
             found,

@@ -5,13 +5,17 @@
 //! it is thrown away, and a new one begins with the database when that is opened again.
 
 use std::io;
+use std::sync::Arc;
 
 use fjall::Snapshot;
+use tracing::warn;
 
 use crate::account::{self, Account, Stored, Tail};
 use crate::database::Tables;
+use crate::folder::Folder;
 use crate::inbox::{self, Sum};
 use crate::quota::Room;
+use crate::recovery::synced::Mark;
 use crate::request::FailureKind;
 use crate::sequence::Sequences;
 use crate::tails::{Inbox, Tails};
@@ -23,6 +27,8 @@ pub(crate) struct Ledger {
     pub(crate) tables: Tables,
     pub(crate) tails: Tails,
     pub(crate) sequences: Sequences,
+    /// What is synced, for the next opening.
+    mark: Mark,
     /// The name of this life of the database: a sequence, so that no other has the same.
     pub(crate) life: u64,
     /// What the inboxes of this database hold.
@@ -36,6 +42,7 @@ pub(crate) struct Ledger {
 /// What the ledgers of all databases have in common, and how one is begun.
 #[derive(Clone)]
 pub(crate) struct LedgerSource {
+    pub(crate) folder: Arc<Folder>,
     pub(crate) sequences: Sequences,
     /// What their inboxes may hold together.
     pub(crate) room: Room,
@@ -48,14 +55,16 @@ impl LedgerSource {
     ///
     /// # Errors
     /// If no sequence is to be had, or the totals cannot be read.
-    pub(crate) fn open(&self, tables: &Tables) -> io::Result<Ledger> {
+    pub(crate) fn open(&self, number: usize, tables: &Tables) -> io::Result<Ledger> {
         let totals = Totals::load(tables).map_err(io::Error::other)?;
         let life = self.sequences.next()?;
+        let mark = Mark::open(&self.folder, number, totals.last_sequence)?;
         self.room.add(totals.bytes);
         Ok(Ledger {
             tables: tables.clone(),
             tails: Tails::new(self.tails_max),
             life,
+            mark,
             sequences: self.sequences.clone(),
             totals,
             room: self.room.clone(),
@@ -65,6 +74,14 @@ impl LedgerSource {
 }
 
 impl Ledger {
+    /// Everything that was written so far is synced.
+    pub(crate) fn note_synced(&mut self) {
+        if let Err(error) = self.mark.note(self.totals.last_sequence) {
+            // It says less than is true then; that is all.
+            warn!(%error, "what is synced could not be noted");
+        }
+    }
+
     /// The head of a remembered user.
     pub(crate) fn head(&mut self, user: UserKey) -> u64 {
         self.tails

@@ -72,13 +72,14 @@ impl Store {
         let reclaims: Vec<Arc<Reclaim>> = (0..options.databases).map(|_| Arc::default()).collect();
         let (opened, sequences, recovery) = database::open_all(&folder, &options, &reclaims)?;
         let source = LedgerSource {
+            folder: Arc::clone(&folder),
             sequences,
             room: Room::new(options.quotas),
             tails_max: options.tails_max.div_ceil(options.databases),
         };
         let mut ledgers = Vec::new();
-        for tables in &opened {
-            let ledger = source.open(tables);
+        for (number, tables) in opened.iter().enumerate() {
+            let ledger = source.open(number, tables);
             ledgers.push(ledger.map_err(|source| StoreError::Unwritable {
                 path: folder.sequence_path(),
                 action: "writing",
@@ -188,7 +189,7 @@ impl Store {
         }
         let recovery = self.condition.recovery();
         metrics.recovered = recovery.messages_put_back;
-        metrics.recovery_lost = recovery.messages_lost;
+        metrics.recovery_lost = recovery.messages_lost + recovery.sequences_lost;
         metrics.queued_writes = self.writes.iter().map(Sender::len).sum();
         metrics.queued_reads = self.reads.len();
         metrics.state = self.state();

@@ -168,11 +168,12 @@ mod tests {
             database::open_all(&folder, &options, &[reclaim]).expect("opened");
         let tables = opened.pop().expect("one");
         let ledgers = LedgerSource {
+            folder: Arc::new(folder),
             sequences,
             room: Room::default(),
             tails_max: 10,
         };
-        let mut ledger = ledgers.open(&tables).expect("a sequence");
+        let mut ledger = ledgers.open(0, &tables).expect("a sequence");
         let mut batch = Batch::new(&ledger, 1, 100);
         for number in 0..100 {
             let mut record = Vec::new();

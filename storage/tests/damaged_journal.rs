@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use iris_storage::{Recovery, Store, StoreOptions};
+use iris_storage::{Store, StoreOptions};
 use rig::Rig;
 
 const USERS: u64 = 7;
@@ -174,12 +174,11 @@ fn a_missing_journal_is_not_an_empty_one() {
     rig.close();
     fs::remove_file(&journals(folder.path())[0]).expect("removed");
     let store = Store::open(options(folder.path())).expect("opens");
+    let recovery = store.recovery();
     assert_eq!(
-        store.recovery(),
-        Recovery {
-            journals_missing: 1,
-            kept_in: store.recovery().kept_in,
-            ..Recovery::default()
-        }
+        (recovery.journals_missing, recovery.journals_damaged),
+        (1, 0)
     );
+    // An opening takes a sequence for itself.
+    assert!((50..=51).contains(&recovery.sequences_lost), "{recovery:?}");
 }

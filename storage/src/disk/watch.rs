@@ -214,7 +214,10 @@ impl Watch {
         let reclaim = reclaim.ok_or("there is no such database")?;
         let (tables, found) = database::open_one(&self.folder, number, &self.options, reclaim)
             .map_err(|error| said(&error))?;
-        let ledger = self.ledgers.open(&tables).map_err(|error| said(&error))?;
+        let ledger = self
+            .ledgers
+            .open(number, &tables)
+            .map_err(|error| said(&error))?;
         self.databases.put(number, tables);
         let resume = Write::Resume(Box::new(ledger));
         // Its committer receives all the time, also while it has no database.

@@ -106,6 +106,8 @@ pub(crate) struct Found<'a> {
     pub(crate) keyspace: u64,
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
+    /// Of its batch, as far as that is known.
+    pub(crate) seqno: Option<u64>,
     /// Something before it in this file cannot be read.
     pub(crate) behind_damage: bool,
     /// Something between it and the item before cannot be read.
@@ -187,13 +189,16 @@ impl Journal {
             }
             let mut reached = at;
             let mut ended = false;
+            let mut of_batch = None;
             while !ended && let Some((entry, end)) = self.entry(reached)? {
                 match entry {
                     Entry::Start { .. } if reached != at => break,
-                    Entry::Start { .. } | Entry::Clear => {}
+                    Entry::Start { seqno, .. } => of_batch = Some(seqno),
+                    Entry::Clear => {}
                     Entry::Item(item) => match self.intact(&item)? {
                         Some((key, value)) => {
                             show(Found {
+                                seqno: of_batch,
                                 keyspace: item.keyspace,
                                 key: &key,
                                 value: &value,

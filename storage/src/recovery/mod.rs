@@ -25,14 +25,17 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fjall::AbstractTree;
 use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::database::Tables;
 use crate::error::StoreError;
+use crate::folder::Folder;
 use crate::synced_file;
-use crate::totals::Totals;
+use crate::totals::{TOTALS_KEY, Totals};
 use journal::{Ending, Journal};
+use synced::Synced;
 
 pub use check::{Check, check, stats};
 pub(crate) use rebuild::REBUILT_SUFFIX;
@@ -53,10 +56,17 @@ pub struct Recovery {
     pub journals_missing: u64,
     /// Messages behind the damage that were put back.
     pub messages_put_back: u64,
+    /// Of these, messages of users without an account: it is lost, and whose key it is gets them; or the key itself was
+    /// hit, and nobody does.
+    pub messages_unclaimed: u64,
     /// Accounts behind the damage that were put back.
     pub accounts_put_back: u64,
-    /// Messages that are lost, by the gaps in their sequences: at least as many.
+    /// Messages that the journals lost, by the gaps in their sequences. Some of them may be in a table all the same; and
+    /// what was lost before a block of sequences began is not known.
     pub messages_lost: u64,
+    /// Sequences at the end that were synced and are not there: at most so many messages. Each opening takes one for
+    /// itself, and several databases share them.
+    pub sequences_lost: u64,
     /// Bytes of the journals that could not be read.
     pub bytes_lost: u64,
     /// Users of whom something was put back.
@@ -76,8 +86,10 @@ impl Recovery {
         self.journals_damaged += other.journals_damaged;
         self.journals_missing += other.journals_missing;
         self.messages_put_back += other.messages_put_back;
+        self.messages_unclaimed += other.messages_unclaimed;
         self.accounts_put_back += other.accounts_put_back;
         self.messages_lost += other.messages_lost;
+        self.sequences_lost += other.sequences_lost;
         self.bytes_lost += other.bytes_lost;
         self.users_touched += other.users_touched;
         self.kept_in.extend(other.kept_in);
@@ -89,15 +101,20 @@ pub(crate) struct Prepared {
     found: Recovery,
     /// Copies from which something may have to be put back.
     copies: Vec<PathBuf>,
+    /// What the database must show.
+    synced: Option<Synced>,
+    /// The tables of messages there were.
+    tables: Vec<u64>,
 }
 
-/// Reads the journals of a database that is not open, and makes them ready for fjall. `synced`: the highest sequence
-/// that is known to have been synced.
-pub(crate) fn prepare(
-    folder: &Path,
-    database: &Path,
-    synced: Option<u64>,
-) -> Result<Prepared, StoreError> {
+/// Reads the journals of a database that is not open, and makes them ready for fjall.
+pub(crate) fn prepare(folder: &Folder, number: usize) -> Result<Prepared, StoreError> {
+    let database = &*folder.database_path(number);
+    let mark = folder.synced_path(number);
+    let synced = Synced::read(&mark);
+    if synced.is_none() && mark.exists() {
+        warn!(mark = %mark.display(), "fails its CRC; nothing is held against it this time, and it is written anew");
+    }
     let failed = |action: &'static str| {
         let path = database.to_path_buf();
         move |source: io::Error| StoreError::Unwritable {
@@ -110,6 +127,7 @@ pub(crate) fn prepare(
         path: database.to_path_buf(),
         what: format!("{}: {}", fault.path.display(), fault.what),
     })?;
+    let before_open = tree::tables(&database.join("keyspaces/1")).unwrap_or_default();
     // Holds nothing; fjall only wants it to be there.
     let lock = File::options()
         .write(true)
@@ -118,7 +136,7 @@ pub(crate) fn prepare(
         .open(database.join("lock"));
     lock.map_err(failed("opening the database's lock file"))?;
     let journals = list(database).map_err(failed("listing the journals"))?;
-    let kept = folder.join(DAMAGED);
+    let kept = folder.path().join(DAMAGED);
     let name = database.file_name().unwrap_or_default().to_string_lossy();
     let mut copies = unfinished(&kept, &name).map_err(failed("looking for copied journals"))?;
     let mut found = Recovery::default();
@@ -129,17 +147,27 @@ pub(crate) fn prepare(
         found.journals_missing += before.map_or(0, |before| number - before - 1);
         before = Some(*number);
         let is_last = place + 1 == journals.len();
-        let (sound_to, is_damaged) =
-            look(path, is_last, &mut seqno, synced).map_err(failed("reading a journal"))?;
+        let (sound_to, is_damaged) = look(
+            path,
+            is_last,
+            &mut seqno,
+            synced.map(|synced| synced.sequence),
+        )
+        .map_err(failed("reading a journal"))?;
         if is_damaged {
             found.journals_damaged += 1;
             cuts.push((path, sound_to));
         }
     }
+    if let (Some(synced), Some(last)) = (&synced, before) {
+        // Those before the first may have been written off; nobody writes off the newest.
+        found.journals_missing += synced.last_journal.saturating_sub(last);
+    }
     if journals.is_empty() {
         // A database always has one; without any, fjall would begin to count its writes anew.
         found.journals_missing += 1;
-        let path = database.join("0.jnl");
+        let name = synced.map_or(0, |synced| synced.last_journal);
+        let path = database.join(format!("{name}.jnl"));
         File::create_new(&path)
             .and_then(|file| file.sync_all())
             .map_err(failed("creating a journal"))?;
@@ -157,7 +185,12 @@ pub(crate) fn prepare(
             cut(path, sound_to).map_err(failed("cutting a damaged journal"))?;
         }
     }
-    Ok(Prepared { found, copies })
+    Ok(Prepared {
+        found,
+        copies,
+        synced,
+        tables: before_open,
+    })
 }
 
 /// Puts back what is intact behind the damage, once the database is open.
@@ -166,13 +199,24 @@ pub(crate) fn finish(
     tables: &Tables,
     seed: u64,
 ) -> Result<Recovery, StoreError> {
-    let Prepared { mut found, copies } = prepared;
-    if !copies.is_empty() {
+    let Prepared {
+        mut found,
+        copies,
+        synced,
+        tables: before_open,
+    } = prepared;
+    let flushed = flushed(tables, &before_open);
+    let failed = |source| StoreError::Database {
+        path: tables.users.path().to_path_buf(),
+        source,
+    };
+    let row = tables.users.get(TOTALS_KEY).map_err(failed)?;
+    let shown = row.and_then(|row| Totals::decode(&row));
+    let shown = shown.map_or(0, |row| row.last_sequence);
+    let is_short = synced.is_some_and(|synced| synced.sequence > shown);
+    if is_short || !copies.is_empty() {
         // Neither what the damage took nor what is put back is in it.
-        Totals::forget(tables).map_err(|source| StoreError::Database {
-            path: tables.users.path().to_path_buf(),
-            source,
-        })?;
+        Totals::forget(tables).map_err(failed)?;
     }
     for copy in copies {
         let journals = list(&copy).map_err(|source| StoreError::Unwritable {
@@ -180,7 +224,7 @@ pub(crate) fn finish(
             action: "listing the copied journals",
             source,
         })?;
-        put_back::put_back(&journals, tables, seed, &mut found)?;
+        put_back::put_back(&journals, tables, seed, flushed, &mut found)?;
         let done = copy.with_extension("");
         fs::rename(&copy, &done)
             .and_then(|()| synced_file::sync_folder_of(&done))
@@ -191,11 +235,26 @@ pub(crate) fn finish(
             })?;
         found.kept_in.push(done);
     }
+    if let Some(synced) = synced
+        && is_short
+    {
+        // The tables may show more than the row did, which stood in the journal.
+        let shown = Totals::load(tables).map_err(failed)?.last_sequence;
+        found.sequences_lost = synced.sequence.saturating_sub(shown);
+        if found.sequences_lost > 0 {
+            error!(
+                synced = synced.sequence,
+                shown, "the database does not show what was synced: its newest messages are lost"
+            );
+        }
+    }
     if !found.is_clean() {
         warn!(
             messages_put_back = found.messages_put_back,
+            messages_unclaimed = found.messages_unclaimed,
             accounts_put_back = found.accounts_put_back,
             messages_lost = found.messages_lost,
+            sequences_lost = found.sequences_lost,
             bytes_lost = found.bytes_lost,
             users_touched = found.users_touched,
             kept_in = ?found.kept_in,
@@ -203,6 +262,18 @@ pub(crate) fn finish(
         );
     }
     Ok(found)
+}
+
+/// Up to which seqno the tables had every message before the database was opened. Its workers write new ones at once,
+/// and merge; `None` if that made one of the old ones go already.
+fn flushed(tables: &Tables, before_open: &[u64]) -> Option<u64> {
+    let version = tables.messages.tree.current_version();
+    let seqnos: Vec<u64> = version
+        .iter_tables()
+        .filter(|table| before_open.contains(&table.id()))
+        .map(|table| table.get_highest_seqno())
+        .collect();
+    (seqnos.len() == before_open.len()).then(|| seqnos.into_iter().max().unwrap_or(0))
 }
 
 /// Where the sound part of a journal ends, and whether more than a crash could leave is wrong with it.

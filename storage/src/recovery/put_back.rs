@@ -15,11 +15,13 @@ use crate::error::StoreError;
 use crate::sequence::BLOCK;
 use crate::user::split_message_key;
 
-/// Puts back what the copied journals hold behind their damage, and counts what they do not.
+/// Puts back what the copied journals hold behind their damage, and counts what they do not. `flushed`: up to this
+/// seqno the tables had everything before.
 pub(super) fn put_back(
     journals: &[(u64, PathBuf)],
     tables: &Tables,
     seed: u64,
+    flushed: Option<u64>,
     found: &mut Recovery,
 ) -> Result<(), StoreError> {
     let mut writer = Writer::new(tables, seed, PersistMode::SyncData);
@@ -58,7 +60,14 @@ pub(super) fn put_back(
                 if item.keyspace == tables.messages.id()
                     && let Some((_, sequence)) = split_message_key(item.key)
                 {
-                    found.messages_lost += gaps.pass(sequence);
+                    let missing = gaps.pass(sequence);
+                    let are_in_tables = item
+                        .seqno
+                        .zip(flushed)
+                        .is_some_and(|(seqno, flushed)| seqno <= flushed);
+                    if !are_in_tables {
+                        found.messages_lost += missing;
+                    }
                     if item.behind_damage {
                         found.messages_put_back += writer.message(item.key, item.value)?;
                     }
@@ -70,6 +79,7 @@ pub(super) fn put_back(
         // Whatever could not be read at its end stands before the next file's first message.
         gaps.broken = true;
     }
+    found.messages_unclaimed += writer.unclaimed;
     found.users_touched += writer.finish().map_err(failed(&path))?;
     Ok(())
 }

@@ -151,6 +151,11 @@ fn rebuild(
             .map_err(failed("moving the old database aside"))?;
         repair.kept_in.push(aside);
     }
+    // What was synced is not all there any more, and that was told.
+    let mark = folder.synced_path(number);
+    if mark.exists() {
+        fs::remove_file(&mark).map_err(failed("removing the mark of what was synced"))?;
+    }
     fs::rename(&rebuilt, &old)
         .and_then(|()| synced_file::sync_folder_of(&old))
         .map_err(failed("putting the new database in its place"))

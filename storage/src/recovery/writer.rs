@@ -35,6 +35,10 @@ pub(super) struct Writer<'a> {
     users: HashSet<UserKey>,
     /// The head of the user whose message came last: rows come sorted.
     head: Option<(UserKey, Option<u64>)>,
+    /// Messages that were put in for users without an account: theirs is lost, or the key is not theirs.
+    pub(super) unclaimed: u64,
+    /// Users for whom an account without a name was made.
+    made: HashSet<UserKey>,
     /// The highest sequence in what was put in.
     pub(super) sequence: u64,
 }
@@ -52,6 +56,8 @@ impl Writer<'_> {
             bytes: 0,
             users: HashSet::new(),
             head: None,
+            unclaimed: 0,
+            made: HashSet::new(),
             sequence: 0,
         }
     }
@@ -125,7 +131,11 @@ impl Writer<'_> {
             });
             self.accounts.insert(user, unnamed);
             self.head = Some((user, Some(0)));
+            if self.made.len() < USERS_COUNTED_MAX {
+                self.made.insert(user);
+            }
         }
+        self.unclaimed += u64::from(self.made.contains(&user));
         self.batch.insert(&self.tables.messages, key, value);
         self.touched(user);
         self.grow(value.len())?;

@@ -51,7 +51,10 @@ impl Rig {
     }
 
     pub fn with(options: StoreOptions) -> Rig {
-        let store = Store::open(options).expect("the store opens");
+        Rig::of(Store::open(options).expect("the store opens"))
+    }
+
+    pub fn of(store: Store) -> Rig {
         let (client, woken) = client(&store);
         Rig {
             store,
