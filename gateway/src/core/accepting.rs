@@ -19,6 +19,9 @@ const BACKOFF_MAX_MS: u64 = 1_000;
 /// Accepts that wait to be armed again.
 #[derive(Default)]
 pub(super) struct Accepting {
+    /// Connections are let in. Not before every core is up: a login whose home is not
+    /// would have to be turned away.
+    pub(super) begun: bool,
     /// The segment, the listener, and the moment on the core's clock.
     waiting: Vec<(usize, u64, u64)>,
     /// How long the next one that fails will wait; 0 while all is well.
@@ -33,6 +36,14 @@ impl Accepting {
 }
 
 impl Core {
+    /// Sees to it that a ring with room accepts, once all cores are up.
+    pub(super) fn steer_accept(&mut self) {
+        self.accepting.begun |= self.shared.all_up();
+        if self.accepting.begun {
+            self.segments.steer_accept();
+        }
+    }
+
     /// A connection was accepted.
     pub(super) fn accepted(&mut self, segment: usize, slot: u32) {
         self.accepting.backoff_ms = 0;

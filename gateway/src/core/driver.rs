@@ -94,7 +94,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// Opens the first ring and begins to accept. On the thread that will run it.
+    /// Opens the first ring. On the thread that will run it.
     ///
     /// # Errors
     /// If the kernel refuses the ring.
@@ -125,7 +125,6 @@ impl Core {
         core.open_segment()?;
         let wake = core.shared.wakes[core.index].eventfd();
         core.segments.all[0].ring.watch(wake, 0);
-        core.segments.steer_accept();
         core.set_clock();
         Ok(core)
     }
@@ -196,7 +195,7 @@ impl Core {
         if self.now_ms >= self.grow_after_ms && self.segments.is_crowded() {
             self.grow();
         }
-        self.segments.steer_accept();
+        self.steer_accept();
         if busy {
             self.unpublished = true;
             self.shard.metrics.turns += 1;
@@ -248,6 +247,7 @@ impl Core {
     fn has_work(&self) -> bool {
         self.lanes.has_incoming()
             || self.store.has_replies()
+            || (!self.accepting.begun && self.shared.all_up())
             || (self.shared.is_draining() && self.draining_until_ms.is_none())
             || (self.told_drained && self.shared.all_drained())
     }

@@ -39,6 +39,8 @@ pub struct Shared {
     /// The net rings of each core, for moving sockets there. Taken once for each
     /// ring opened and once for each move that missed, never for a message.
     rings: Vec<Mutex<Vec<RawFd>>>,
+    /// Cores that have a ring, so that sockets can be moved to them.
+    up: AtomicUsize,
     /// Connections of the process.
     connections: AtomicUsize,
     /// Most connections of the process.
@@ -58,6 +60,7 @@ impl Shared {
         Ok(Shared {
             wakes: (0..cores).map(|_| Wake::new()).collect::<Result<_, _>>()?,
             rings: (0..cores).map(|_| Mutex::default()).collect(),
+            up: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             connections_max,
             draining: AtomicBool::new(false),
@@ -102,10 +105,20 @@ impl Shared {
     }
 
     fn publish_ring(&self, core: usize, fd: RawFd) {
-        self.rings[core]
+        let mut rings = self.rings[core]
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(fd);
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        rings.push(fd);
+        let is_first = rings.len() == 1;
+        drop(rings);
+        if is_first && self.up.fetch_add(1, Ordering::Release) + 1 == self.rings.len() {
+            self.wakes.iter().for_each(Wake::ring);
+        }
+    }
+
+    /// Whether every core can take a connection that moves to it.
+    fn all_up(&self) -> bool {
+        self.up.load(Ordering::Acquire) == self.rings.len()
     }
 
     fn rings_of(&self, core: usize) -> Vec<RawFd> {

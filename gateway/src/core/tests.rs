@@ -28,6 +28,13 @@ fn name_at(core: usize) -> String {
 
 /// The first of two cores, and what must stay while it runs: the other's lanes, the store, its folder.
 fn core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::TempDir)) {
+    let (core, rest) = lone_core(listeners);
+    core.shared.publish_ring(1, -1);
+    (core, rest)
+}
+
+/// The same while the other core has no ring yet.
+fn lone_core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::TempDir)) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(StoreOptions::new(folder.path())).expect("a store");
     let mut lanes = mesh(2);
@@ -54,6 +61,24 @@ fn core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::TempDir)
     })
     .expect("a core");
     (core, (other, store, folder))
+}
+
+#[test]
+fn nobody_is_let_in_before_every_core_is_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let (mut core, _rest) = lone_core(vec![listener]);
+    let _client = std::net::TcpStream::connect(address).expect("the accept queue has room");
+    let turns_accept = |core: &mut Core| {
+        for _ in 0..20 {
+            core.turn().expect("a turn");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        core.shard.metrics.accepted
+    };
+    assert_eq!(turns_accept(&mut core), 0);
+    core.shared.publish_ring(1, -1);
+    assert_eq!(turns_accept(&mut core), 1);
 }
 
 /// The error stays for as long as the socket does not listen, as others stay while descriptors or
