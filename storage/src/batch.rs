@@ -193,6 +193,8 @@ impl Batch {
         let durability = self.durability();
         match self.write.durability(Some(durability)).commit() {
             Ok(()) => {
+                // An open snapshot keeps files from being deleted, which is what beats are for.
+                drop(self.snapshot);
                 for beat in self.beats {
                     // Who no longer waits need not hear of it.
                     let _gone = beat.try_send(());

@@ -56,6 +56,8 @@ impl Upkeep {
             is_idle: false,
             bytes_per_second: 0,
             journal_filled_at: None,
+            rotations: 0,
+            leftover_bytes: 0,
             merge_failed_at: None,
         };
         let mut round = Round {
@@ -104,6 +106,10 @@ struct Keeper {
     is_idle: bool,
     bytes_per_second: u64,
     journal_filled_at: Option<Instant>,
+    /// Rotations that were made to be rid of files no version needs any more.
+    rotations: u8,
+    /// Bytes of such files that do not go: what came to nothing.
+    leftover_bytes: u64,
     /// A merge came to nothing then.
     merge_failed_at: Option<Instant>,
 }

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fjall::AbstractTree;
+use fjall::{AbstractTree, Keyspace};
 use tracing::{debug, warn};
 
 use super::{Keeper, Round};
@@ -37,12 +37,15 @@ const MERGE_SPEED: u64 = 50 << 20;
 /// New runs of tables that may gather during a merge, which holds back all others; writes wait from 24 on.
 const MERGE_RUNS_MAX: u64 = 8;
 
+/// A file stays for as long as a page that was begun before is read; what is there after so many rotations stays.
+const ROTATIONS_MAX: u8 = 3;
 /// What a merge wrote that came to nothing stays on the disk until the database is opened again: few such tries.
 const MERGE_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
 impl Round {
     pub(super) fn shrink(&self, keeper: &mut Keeper) {
         let number = keeper.number;
+        self.release_files(keeper);
         let goal = 2 * self.live_bytes(number) + self.slack_bytes;
         let Some(tables_bytes) = self.databases.lend(number, tables_bytes) else {
             return;
@@ -107,6 +110,28 @@ impl Round {
         self.rotate(number);
     }
 
+    /// The files of tables that were merged, by whomever, go with a later rotation. Without traffic there is none.
+    fn release_files(&self, keeper: &mut Keeper) {
+        let leftover = |tables: &Tables| {
+            let files = |keyspace: &Keyspace| files_bytes(&keyspace.path().join("tables"));
+            let held = files(&tables.messages)? + files(&tables.users)?;
+            Ok::<_, io::Error>(held.saturating_sub(tables_bytes(tables)))
+        };
+        let Some(Ok(leftover)) = self.databases.lend(keeper.number, leftover) else {
+            return;
+        };
+        keeper.leftover_bytes = keeper.leftover_bytes.min(leftover);
+        if leftover - keeper.leftover_bytes <= self.slack_bytes / 2 {
+            keeper.rotations = 0;
+        } else if keeper.rotations < ROTATIONS_MAX {
+            keeper.rotations += 1;
+            self.rotate(keeper.number);
+        } else {
+            keeper.rotations = 0;
+            keeper.leftover_bytes = leftover;
+        }
+    }
+
     /// Writes a beat, and turns what stands in memory into tables.
     fn rotate(&self, number: usize) -> bool {
         if !self.beat(number, 0) {
@@ -166,6 +191,17 @@ impl Round {
 
 fn tables_bytes(tables: &Tables) -> u64 {
     tables.messages.disk_space() + tables.users.disk_space()
+}
+
+fn files_bytes(folder: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder)? {
+        // It may be deleted just now.
+        sum += entry?
+            .metadata()
+            .map_or(0, |metadata| metadata.blocks() * 512);
+    }
+    Ok(sum)
 }
 
 /// What the journals of a database occupy, and number and bytes of the newest.
