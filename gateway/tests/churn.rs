@@ -104,7 +104,7 @@ fn slots_that_are_used_again_belong_to_one_connection_at_a_time() {
                 let done = &done;
                 scope.spawn(move || {
                     let mut client = Framed::login(at, user);
-                    let mut number = 0;
+                    let (mut number, mut taken) = (0, 0);
                     while !done.load(Ordering::SeqCst) {
                         number += 1;
                         client.send(next, &message_for(next, number));
@@ -112,10 +112,11 @@ fn slots_that_are_used_again_belong_to_one_connection_at_a_time() {
                             if let support::Event::Deliver(message) = event {
                                 client.ack(message.delivery);
                                 is_all_for(user, &message.payload);
+                                taken += 1;
                             }
                         }
                     }
-                    number
+                    number + taken
                 })
             })
             .collect();
