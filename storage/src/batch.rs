@@ -126,9 +126,12 @@ impl Batch {
                 user,
                 name,
                 head,
-            } => match self.burn(ledger, user, &name, head) {
-                Ok(true) => self.replies.push((client, Reply::Burned { token })),
-                Ok(false) => {
+            } => match self.pass(ledger, user, &name, head) {
+                Ok(Some(burned)) => {
+                    self.tally.burned += burned;
+                    self.replies.push((client, Reply::Burned { token }));
+                }
+                Ok(None) => {
                     self.tally.requests -= 1;
                     let request = Write::Burn {
                         token,
@@ -142,11 +145,15 @@ impl Batch {
             },
             Write::Seen { user, name, at_ms } => self.seen(ledger, user, &name, at_ms),
             Write::Expire { user, name, head } => {
-                // What cannot be done now is found again in the next pass, or shows when its user comes.
-                if matches!(self.expire(ledger, user, &name, head), Ok(false)) {
-                    self.tally.requests -= 1;
-                    let request = Write::Expire { user, name, head };
-                    return Ok(Step::NotYet(Envelope { client, request }));
+                match self.pass(ledger, user, &name, head) {
+                    Ok(Some(expired)) => self.tally.expired += expired,
+                    Ok(None) => {
+                        self.tally.requests -= 1;
+                        let request = Write::Expire { user, name, head };
+                        return Ok(Step::NotYet(Envelope { client, request }));
+                    }
+                    // It is found again in the next pass, or shows when its user comes.
+                    Err(_) => {}
                 }
             }
             Write::Beat { fill_bytes, done } => {
@@ -276,41 +283,21 @@ impl Batch {
         Ok(Some(sequence))
     }
 
-    /// False: the batch must be committed first.
-    fn burn(
+    /// Moves a head on; says how many messages it passed. `None`: the batch must be committed first.
+    fn pass(
         &mut self,
         ledger: &mut Ledger,
         user: UserHash,
         name: &str,
         head: u64,
-    ) -> Result<bool, FailureKind> {
+    ) -> Result<Option<u64>, FailureKind> {
         let key = user.key();
         // A head that stands there already is durable before, or with this batch.
-        if ledger.find(&self.snapshot, key, name)? {
-            let Some(gone) = self.move_head(ledger, key, head)? else {
-                return Ok(false);
-            };
-            self.tally.burned += gone.messages;
+        if !ledger.find(&self.snapshot, key, name)? {
+            return Ok(Some(0));
         }
-        Ok(true)
-    }
-
-    /// False: the batch must be committed first.
-    fn expire(
-        &mut self,
-        ledger: &mut Ledger,
-        user: UserHash,
-        name: &str,
-        head: u64,
-    ) -> Result<bool, FailureKind> {
-        let key = user.key();
-        if ledger.find(&self.snapshot, key, name)? {
-            let Some(gone) = self.move_head(ledger, key, head)? else {
-                return Ok(false);
-            };
-            self.tally.expired += gone.messages;
-        }
-        Ok(true)
+        let gone = self.move_head(ledger, key, head)?;
+        Ok(gone.map(|gone| gone.messages))
     }
 
     fn seen(&mut self, ledger: &mut Ledger, user: UserHash, name: &str, at_ms: u64) {

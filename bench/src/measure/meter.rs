@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::cpu::CpuTime;
 
+/// A generator that uses more of its cpu than this, in percent, may be what is measured.
+const BUSY_PERCENT_MAX: f64 = 95.0;
+
 /// Readings at the begin of a stretch.
 #[derive(Debug)]
 pub(crate) struct Meter {
@@ -68,6 +71,18 @@ impl Cost {
     /// The share of its cpu that the generator used, in percent.
     pub(crate) fn generator_percent(&self) -> Option<f64> {
         Some(percent(self.generator?, self.elapsed))
+    }
+
+    /// What to say if the figures may be those of the generator and not of the server.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let busy = self.generator_percent().unwrap_or(0.0);
+        let server = self.server_percent().unwrap_or(0.0);
+        (busy > BUSY_PERCENT_MAX && server < BUSY_PERCENT_MAX).then(|| {
+            format!(
+                "the load generator used {busy:.0} % of its cpu and the server {server:.0} %: \
+                 the generator may be what was measured"
+            )
+        })
     }
 }
 

@@ -24,6 +24,7 @@ mod progress;
 mod project;
 mod run;
 mod slow;
+mod steady;
 mod storm;
 mod sweep;
 mod target;

@@ -22,8 +22,6 @@ const CALLS_SECONDS: f64 = 0.5;
 const CALLS_SLICE: Duration = Duration::from_millis(20);
 /// A generator may be so late, in ns, before anyone is told: a sleeping thread wakes no sooner.
 const LATE_NS_MAX: u64 = 500_000;
-/// A generator that uses more of its cpu than this, in percent, may be what is measured.
-const BUSY_PERCENT_MAX: f64 = 95.0;
 /// An open loop that makes fewer messages than this share of what is due did not hold its rate.
 const RATE_SHARE_MIN: f64 = 0.99;
 /// Traffic runs so long between two looks at the progress bar.
@@ -344,13 +342,8 @@ impl<'a> Run<'a> {
 
     /// Says so if the figures may be those of the generator and not of the server.
     fn warn_of_the_generator(&mut self, tally: &Tally, cost: &Cost, pace: Pace) {
-        let busy = cost.generator_percent().unwrap_or(0.0);
-        let server = cost.server_percent().unwrap_or(0.0);
-        if busy > BUSY_PERCENT_MAX && server < BUSY_PERCENT_MAX {
-            self.report.warn(format!(
-                "the load generator used {busy:.0} % of its cpu and the server {server:.0} %: \
-                 the generator may be what was measured"
-            ));
+        if let Some(doubt) = cost.doubt() {
+            self.report.warn(doubt);
         }
         let Pace::Rate(rate) = pace else { return };
         let due = rate * tally.elapsed_ns as f64 / 1e9;

@@ -38,7 +38,7 @@ impl Accepting {
 impl Core {
     /// Sees to it that a ring with room accepts, once all cores are up.
     pub(super) fn steer_accept(&mut self) {
-        self.accepting.begun |= self.shared.all_up();
+        self.accepting.begun = self.accepting.begun || self.shared.all_up();
         if self.accepting.begun {
             self.segments.steer_accept();
         }
