@@ -1,10 +1,10 @@
 //! The yardstick speaks the classic protocol: what it is measured with is what it was built for.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -16,29 +16,24 @@ struct Yardstick {
 
 impl Yardstick {
     fn start() -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = free.local_addr().expect("its address");
-        drop(free);
-        let child = Command::new(env!("CARGO_BIN_EXE_iris-bench"))
-            .args(["limit", "--listen", &address.to_string()])
+        let mut child = Command::new(env!("CARGO_BIN_EXE_iris-bench"))
+            .args(["limit", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
             .spawn()
             .expect("the program");
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("its first line");
+        let address = line.trim().strip_prefix("listening on ");
+        let address = address.expect("an address").parse().expect("an address");
         Self { child, address }
     }
 
     fn connect(&self) -> TcpStream {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match TcpStream::connect(self.address) {
-                Ok(socket) => {
-                    socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-                    socket.set_nodelay(true).expect("no delay");
-                    return socket;
-                }
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+        let socket = TcpStream::connect(self.address).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        socket.set_nodelay(true).expect("no delay");
+        socket
     }
 
     fn log_in(&self, name: &str) -> TcpStream {

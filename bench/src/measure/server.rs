@@ -4,14 +4,19 @@
 //! pid; its words go to a file, and are shown only if it fails to serve.
 
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::cpus::on_cpu;
@@ -21,6 +26,8 @@ use crate::{BenchError, interrupt};
 const START_MAX: Duration = Duration::from_secs(20);
 /// How long it may take to end after it was asked to.
 const STOP_MAX: Duration = Duration::from_secs(15);
+/// Where servers of ours listen: above what services take, below the kernel's own choices.
+const PORTS: Range<u16> = 10_000..32_000;
 /// The file that its words go to.
 const WORDS: &str = "output";
 /// Lines of its words that are shown if it fails.
@@ -150,13 +157,36 @@ fn last_lines(path: &Path) -> String {
     lines[lines.len().saturating_sub(WORDS_MAX)..].join("\n")
 }
 
-/// A port of loopback that was free a moment ago.
+/// A port of loopback where nobody listens, never the same twice in a process. It lies below the
+/// ports that the kernel gives to outgoing connections, so that none of these takes it before
+/// the server does. Nothing listens at it meanwhile: a process being started would inherit the
+/// listener for a moment, and a client could reach it there.
 pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| {
+        let random = RandomState::new().hash_one(std::process::id());
+        AtomicU16::new(random as u16)
+    });
+    let span = PORTS.end - PORTS.start;
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    for _ in 0..span {
+        let port = PORTS.start + next.fetch_add(1, Ordering::Relaxed) % span;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // A server that asks for the same may bind while this one is being closed.
+        socket.set_reuse_address(true)?;
+        match socket.bind(&address.into()) {
+            Ok(()) => return Ok(address),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]

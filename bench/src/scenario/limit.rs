@@ -16,7 +16,8 @@ const BACKLOG: i32 = 4096;
 /// Flags of `limit`.
 #[derive(Debug, Args)]
 pub struct LimitArgs {
-    /// Where to listen. Loopback only: the yardstick has no limits and no safety.
+    /// Where to listen (port 0: any that is free, and printed). Loopback only: the yardstick has
+    /// no limits and no safety.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8085")]
     listen: SocketAddr,
     /// The cpu to run on [default: wherever it was started].
@@ -38,5 +39,7 @@ pub(super) fn run(args: &LimitArgs) -> Result<(), BenchError> {
         .current
         .unwrap_or(SLOTS_MAX)
         .min(SLOTS_MAX);
-    yardstick::run(&TcpListener::from(socket), slots as u32)
+    let listener = TcpListener::from(socket);
+    println!("listening on {}", listener.local_addr()?);
+    yardstick::run(&listener, slots as u32)
 }
