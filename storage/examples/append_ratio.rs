@@ -6,6 +6,7 @@
 //! fdatasync each. Rounds of both alternate; medians. It measures and prints; it judges nothing. The folder
 //! (default: one beside the current) is made and removed.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,12 +20,15 @@ use iris_storage::{
 
 const PAYLOAD_LEN: usize = 100;
 const USERS: u64 = 50_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 4;
 const ROUND: Duration = Duration::from_millis(2_500);
 const IN_FLIGHT: u64 = 16_000;
 const LOG_BATCH: usize = 1_000;
 /// What a record of the raw log has: payload, sender, header, key.
 const LOG_RECORD_LEN: usize = PAYLOAD_LEN + 6 + record::OVERHEAD + 20;
+
+/// Of the figures in /proc: USER_HZ, which Linux gives as 100 everywhere.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 type Failure = Box<dyn Error>;
 
@@ -151,6 +155,43 @@ fn raw_log(path: &Path, round: Duration) -> Result<f64, Failure> {
     Ok(rate)
 }
 
+/// CPU of each kind of thread so far, user and kernel, seconds.
+fn cpu_of_threads() -> Result<BTreeMap<String, (f64, f64)>, Failure> {
+    let mut kinds = BTreeMap::new();
+    for thread in fs::read_dir("/proc/self/task")? {
+        let thread = thread?.path();
+        let stat = fs::read_to_string(thread.join("stat"))?;
+        let (head, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
+        let name = head.split_once('(').map_or("", |(_, name)| name);
+        let kind = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
+        let ticks = |n: usize| -> Result<f64, Failure> {
+            let field = fields
+                .split_whitespace()
+                .nth(n)
+                .ok_or("too few fields in stat")?;
+            Ok(field.parse::<f64>()? / TICKS_PER_SECOND)
+        };
+        let sum: &mut (f64, f64) = kinds.entry(kind.to_string()).or_default();
+        sum.0 += ticks(11)?;
+        sum.1 += ticks(12)?;
+    }
+    Ok(kinds)
+}
+
+fn print_cpu(before: &BTreeMap<String, (f64, f64)>, appended: u64) -> Result<(), Failure> {
+    let each = |seconds: f64| seconds * 1e6 / appended as f64;
+    let mut total = 0.0;
+    print!("  cpu us per append, user+kernel:");
+    for (kind, (user, kernel)) in cpu_of_threads()? {
+        let (user_before, kernel_before) = before.get(&kind).copied().unwrap_or_default();
+        let (user, kernel) = (each(user - user_before), each(kernel - kernel_before));
+        total += user + kernel;
+        print!(" {kind} {user:.2}+{kernel:.2}");
+    }
+    println!("; total {total:.2}");
+    Ok(())
+}
+
 fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
@@ -166,7 +207,11 @@ fn main() -> Result<(), Failure> {
         return Err(format!("{} exists; choose a folder that does not", folder.display()).into());
     }
     fs::create_dir_all(&folder)?;
-    for databases in [1, 2] {
+    let only: Option<usize> = std::env::var("DBS").ok().and_then(|v| v.parse().ok());
+    for databases in [1, 2, 4]
+        .into_iter()
+        .filter(|d| only.map_or(*d < 4, |o| *d == o))
+    {
         let (mut raw, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         let path = folder.join(format!("store-{databases}"));
         let mut desk = Desk::open(StoreOptions {
@@ -175,6 +220,8 @@ fn main() -> Result<(), Failure> {
         })?;
         // Every user is known before it counts.
         desk.peak(ROUND / 2)?;
+        let before = cpu_of_threads()?;
+        let appended_before = desk.store.metrics().appended;
         for _ in 0..ROUNDS {
             let log = raw_log(&folder.join("log"), ROUND / 4)?;
             let rate = desk.peak(ROUND)?;
@@ -189,6 +236,12 @@ fn main() -> Result<(), Failure> {
             median(&mut raw),
             median(&mut ratios)
         );
+        print_cpu(&before, desk.store.metrics().appended - appended_before)?;
+        if std::env::var_os("PEAK").is_some() {
+            continue;
+        }
+        let before = cpu_of_threads()?;
+        let appended_before = desk.store.metrics().appended;
         let (waits, shed) = desk.paced(peak / 2.0, ROUND * 2)?;
         let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize];
         println!(
@@ -198,6 +251,7 @@ fn main() -> Result<(), Failure> {
             at(1.0)
         );
         let metrics = desk.store.metrics();
+        print_cpu(&before, metrics.appended - appended_before)?;
         println!(
             "  batches of {:.0} requests on average; commit p50 {} us, p99 {} us, max {} us; look-ups {}",
             metrics.commit_requests.mean(),

@@ -208,7 +208,7 @@ impl Committer {
                 ledger.note_synced();
                 self.count(ledger, &tally, began, &replies);
                 self.deliver(replies);
-                ledger.tails.trim();
+                ledger.rest();
                 true
             }
             Err(uncommitted) => {

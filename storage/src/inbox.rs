@@ -291,7 +291,7 @@ pub(crate) fn page(
                 bytes += value.len();
                 page.messages.push(StoredMessage {
                     sequence,
-                    record: Record::from(Bytes::from(value)),
+                    record: Record::from(Bytes::from_owner(value)),
                 });
             }
         }

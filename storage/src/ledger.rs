@@ -11,6 +11,7 @@ use fjall::Snapshot;
 use tracing::warn;
 
 use crate::account::{self, Account, Stored, Tail};
+use crate::burial::Burial;
 use crate::database::Tables;
 use crate::folder::Folder;
 use crate::inbox::{self, Sum};
@@ -37,6 +38,8 @@ pub(crate) struct Ledger {
     pub(crate) room: Room,
     /// Look-ups since the store was opened, for users who were not remembered.
     pub(crate) tail_misses: u64,
+    /// What the database has in use.
+    burial: Burial,
 }
 
 /// What the ledgers of all databases have in common, and how one is begun.
@@ -69,6 +72,7 @@ impl LedgerSource {
             totals,
             room: self.room.clone(),
             tail_misses: 0,
+            burial: Burial::open(number, tables),
         })
     }
 }
@@ -80,6 +84,12 @@ impl Ledger {
             // It says less than is true then; that is all.
             warn!(%error, "what is synced could not be noted");
         }
+    }
+
+    /// Between two batches.
+    pub(crate) fn rest(&mut self) {
+        self.tails.trim();
+        self.burial.look();
     }
 
     /// The head of a remembered user.

@@ -17,6 +17,7 @@
 
 mod account;
 mod batch;
+mod burial;
 mod client;
 mod clock;
 mod committer;

@@ -24,6 +24,11 @@ pub(crate) fn stand_back() {
     set(None, NICE);
 }
 
+/// The calling thread stands back as the databases' workers do.
+pub(crate) fn stand_far_back() {
+    set(None, WORKER_NICE);
+}
+
 /// The workers of the databases that are open stand back.
 pub(crate) fn workers_stand_back() {
     let Ok(threads) = fs::read_dir("/proc/self/task") else {

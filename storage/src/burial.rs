@@ -1,0 +1,252 @@
+//! Where memory and files that a database has done with are let go of, so that no commit waits for it.
+//!
+//! Owner: the committer, through its ledger; the letting go is done by a thread of its own, `iris-bury-N`. lsm-tree
+//! drops what no version needs any more while it holds the lock that every write takes: a memtable of 32 MB, entry by
+//! entry, and the files of merged tables held up commits by 75 to 200 ms. So the committer keeps a reference to what it
+//! sees in use, and hands it over when it sees it no longer; the thread drops it after the database did.
+//!
+//! Queue: bounded ([`QUEUE_MAX`]); when it is full the committer waits, so that memory is not taken faster than it is
+//! let go of. Invariant: a `Burial` holds nothing once it is dropped, so the database can be closed, and opened again,
+//! without a file going afterwards whose name is in use again.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ahash::AHashSet;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use fjall::{AbstractTree, Keyspace};
+use lsm_tree::{Memtable, Table};
+use tracing::warn;
+
+use crate::database::Tables;
+use crate::priority;
+
+/// What may wait: as many memtables as fjall lets wait for their flush, of both keyspaces.
+const QUEUE_MAX: usize = 8;
+/// Between two looks at whether the database has done with what is held: at first, and without traffic.
+const LOOK_AFTER: Duration = Duration::from_millis(20);
+const LOOK_AFTER_MAX: Duration = Duration::from_secs(1);
+
+/// What the database is done with, or soon will be.
+enum Dead {
+    Memtable(Arc<Memtable>),
+    /// Tables that stand in no version from this one on.
+    Tables {
+        keyspace: Keyspace,
+        version: u64,
+        _tables: Vec<Table>,
+    },
+}
+
+impl Dead {
+    /// Whether nobody else holds it.
+    fn is_let_go(&self) -> bool {
+        match self {
+            Dead::Memtable(memtable) => Arc::strong_count(memtable) == 1,
+            Dead::Tables {
+                keyspace, version, ..
+            } => {
+                // Versions are numbered one by one, and go from the oldest on. Asked in this order, a version that
+                // comes in between only makes more seem to be held than is.
+                let newest = keyspace.tree.current_version().id();
+                let older = keyspace.tree.version_free_list_len() as u64;
+                newest.saturating_sub(older) >= *version
+            }
+        }
+    }
+}
+
+/// What a keyspace had in use when it was last looked at.
+struct InUse {
+    keyspace: Keyspace,
+    memtable: Arc<Memtable>,
+    version: u64,
+    tables: Vec<Table>,
+}
+
+impl InUse {
+    fn of(keyspace: &Keyspace) -> InUse {
+        let version = keyspace.tree.current_version();
+        InUse {
+            keyspace: keyspace.clone(),
+            memtable: keyspace.tree.active_memtable(),
+            version: version.id(),
+            tables: version.iter_tables().cloned().collect(),
+        }
+    }
+
+    /// Looks again, and gives what has gone out of use.
+    fn look(&mut self) -> impl Iterator<Item = Dead> {
+        let memtable = self.keyspace.tree.active_memtable();
+        let sealed = (memtable.id() != self.memtable.id())
+            .then(|| Dead::Memtable(std::mem::replace(&mut self.memtable, memtable)));
+        let version = self.keyspace.tree.current_version();
+        let merged = (version.id() != self.version).then(|| {
+            self.version = version.id();
+            let now: Vec<Table> = version.iter_tables().cloned().collect();
+            let mut tables = std::mem::replace(&mut self.tables, now);
+            let in_use: AHashSet<u64> = self.tables.iter().map(Table::id).collect();
+            tables.retain(|table| !in_use.contains(&table.id()));
+            Dead::Tables {
+                keyspace: self.keyspace.clone(),
+                version: self.version,
+                _tables: tables,
+            }
+        });
+        sealed.into_iter().chain(merged)
+    }
+}
+
+/// Keeps what a database has in use until it can be let go of on the side.
+pub(crate) struct Burial {
+    in_use: Vec<InUse>,
+    /// None while it ends.
+    dead: Option<Sender<Dead>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Burial {
+    /// Begins with what is in use now. Without its thread, all is let go of where it was before.
+    pub(crate) fn open(number: usize, tables: &Tables) -> Burial {
+        let (dead, to_bury) = bounded(QUEUE_MAX);
+        let thread = thread::Builder::new()
+            .name(format!("iris-bury-{number}"))
+            .spawn(move || bury(&to_bury))
+            .inspect_err(|error| warn!(%error, "a thread cannot be started: commits wait for what is let go of"));
+        let in_use = [&tables.messages, &tables.users];
+        Burial {
+            in_use: in_use.into_iter().map(InUse::of).collect(),
+            dead: Some(dead),
+            thread: thread.ok(),
+        }
+    }
+
+    /// Between two batches: hands over what has gone out of use.
+    pub(crate) fn look(&mut self) {
+        for keyspace in &mut self.in_use {
+            for gone in keyspace.look() {
+                if let Some(dead) = &self.dead {
+                    // If the thread is gone, it is let go of here.
+                    let _gone = dead.send(gone);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Burial {
+    fn drop(&mut self) {
+        self.dead = None;
+        if let Some(thread) = self.thread.take() {
+            // It panics only if the database does; then there is nothing it holds.
+            let _ended = thread.join();
+        }
+    }
+}
+
+fn bury(dead: &Receiver<Dead>) {
+    priority::stand_far_back();
+    let mut held: Vec<Dead> = Vec::new();
+    let mut look_after = LOOK_AFTER;
+    loop {
+        let next = if held.is_empty() {
+            dead.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            dead.recv_timeout(look_after)
+        };
+        match next {
+            Ok(gone) => {
+                held.push(gone);
+                look_after = LOOK_AFTER;
+            }
+            Err(RecvTimeoutError::Timeout) => look_after = (look_after * 2).min(LOOK_AFTER_MAX),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        held.retain(|gone| !gone.is_let_go());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::database;
+    use crate::options::StoreOptions;
+    use crate::reclaim::Reclaim;
+
+    fn open() -> (tempfile::TempDir, Tables) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = StoreOptions::new(folder.path());
+        let path = folder.path().join("database");
+        let tables = database::open(&path, &options, Arc::new(Reclaim::default())).expect("opened");
+        (folder, tables)
+    }
+
+    /// A table more, and a chance for the database to let go of what is old.
+    fn write_table(tables: &Tables) {
+        tables.messages.insert([1; 20], [7; 100]).expect("written");
+        tables
+            .messages
+            .rotate_memtable_and_wait()
+            .expect("written as a table");
+    }
+
+    #[test]
+    fn it_holds_what_goes_out_of_use_until_nobody_else_does() {
+        let (_folder, tables) = open();
+        write_table(&tables);
+        let mut in_use = InUse::of(&tables.messages);
+        let (memtable, merged) = (Arc::clone(&in_use.memtable), in_use.tables.clone());
+        write_table(&tables);
+        tables.messages.major_compact().expect("merged");
+        let mut dead: Vec<Dead> = in_use.look().collect();
+        let holds = |dead: &[Dead], tables: &[Table]| {
+            dead.iter().any(|gone| match gone {
+                Dead::Tables { _tables, .. } => tables
+                    .iter()
+                    .all(|table| _tables.iter().any(|held| held.id() == table.id())),
+                Dead::Memtable(_) => false,
+            })
+        };
+        assert!(holds(&dead, &merged));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let let_go = |dead: &mut Vec<Dead>, left: usize| {
+            while dead.len() > left {
+                assert!(Instant::now() < deadline, "{} still held", dead.len());
+                write_table(&tables);
+                dead.retain(|gone| !gone.is_let_go());
+            }
+        };
+        let_go(&mut dead, 1);
+        assert!(matches!(&dead[..], [Dead::Memtable(held)] if Arc::ptr_eq(held, &memtable)));
+        drop(memtable);
+        let_go(&mut dead, 0);
+    }
+
+    #[test]
+    fn what_is_handed_over_goes_and_at_the_end_nothing_is_held() {
+        let (_folder, tables) = open();
+        write_table(&tables);
+        let mut burial = Burial::open(0, &tables);
+        let memtable = Arc::downgrade(&tables.messages.tree.active_memtable());
+        let version = tables.messages.tree.current_version();
+        let table = version.iter_tables().next().expect("one was written");
+        let file = table.path.to_path_buf();
+        drop(version);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while memtable.strong_count() > 0 || file.exists() {
+            assert!(Instant::now() < deadline, "still held");
+            write_table(&tables);
+            tables.messages.major_compact().expect("merged");
+            burial.look();
+            thread::sleep(LOOK_AFTER);
+        }
+        let last = Arc::downgrade(&tables.messages.tree.active_memtable());
+        burial.look();
+        let held = last.strong_count();
+        drop(burial);
+        assert_eq!(last.strong_count(), held - 1);
+    }
+}
