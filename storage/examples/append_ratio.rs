@@ -1,10 +1,10 @@
 //! Synced appends against a raw log on the same disk, in the same run: how much of what the disk can do the inbox
-//! store keeps, and how long a sender waits.
+//! store keeps, how long a sender waits, and which threads take how much CPU for each message.
 //!
-//! `cargo run --release -p iris-storage --example append_ratio -- [folder]`
+//! `cargo run --release -p iris-storage --example append_ratio -- [folder [databases]]`
 //! The raw log: one thread that appends batches of 1,000 records of the same length to a file, one write and one
 //! fdatasync each. Rounds of both alternate; medians. It measures and prints; it judges nothing. The folder
-//! (default: one beside the current) is made and removed.
+//! (default: one beside the current) is made and removed. Databases: 1, then 2.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -20,7 +20,7 @@ use iris_storage::{
 
 const PAYLOAD_LEN: usize = 100;
 const USERS: u64 = 50_000;
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(2_500);
 const IN_FLIGHT: u64 = 16_000;
 const LOG_BATCH: usize = 1_000;
@@ -198,20 +198,21 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
     let folder = PathBuf::from(
-        std::env::args()
-            .nth(1)
+        arguments
+            .next()
             .unwrap_or_else(|| "append-ratio-data".to_string()),
     );
     if folder.exists() {
         return Err(format!("{} exists; choose a folder that does not", folder.display()).into());
     }
     fs::create_dir_all(&folder)?;
-    let only: Option<usize> = std::env::var("DBS").ok().and_then(|v| v.parse().ok());
-    for databases in [1, 2, 4]
-        .into_iter()
-        .filter(|d| only.map_or(*d < 4, |o| *d == o))
-    {
+    let databases = match arguments.next() {
+        Some(text) => vec![text.parse()?],
+        None => vec![1, 2],
+    };
+    for databases in databases {
         let (mut raw, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         let path = folder.join(format!("store-{databases}"));
         let mut desk = Desk::open(StoreOptions {
@@ -237,9 +238,6 @@ fn main() -> Result<(), Failure> {
             median(&mut ratios)
         );
         print_cpu(&before, desk.store.metrics().appended - appended_before)?;
-        if std::env::var_os("PEAK").is_some() {
-            continue;
-        }
         let before = cpu_of_threads()?;
         let appended_before = desk.store.metrics().appended;
         let (waits, shed) = desk.paced(peak / 2.0, ROUND * 2)?;
