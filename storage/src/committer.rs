@@ -192,6 +192,7 @@ impl Committer {
 
     fn commit(&mut self, batch: Batch, ledger: &mut Ledger) -> bool {
         let tally = batch.tally;
+        let is_synced = batch.synced;
         let began = Instant::now();
         lock(self.own_counts()).commit_since = Some(began);
         let committed = match wait_until_not_behind(&ledger.tables) {
@@ -205,7 +206,9 @@ impl Committer {
         self.in_hand.clear();
         match committed {
             Ok(replies) => {
-                ledger.note_synced();
+                if is_synced {
+                    ledger.note_synced(tally.appended);
+                }
                 self.count(ledger, &tally, began, &replies);
                 self.deliver(replies);
                 ledger.rest();
@@ -214,6 +217,10 @@ impl Committer {
             Err(uncommitted) => {
                 error!(source = %uncommitted.error, database = self.number, requests = tally.requests,
                     "a batch was not written: nothing is, until the disk takes writes again");
+                if matches!(uncommitted.error, fjall::Error::Poisoned) {
+                    // One of the database's own threads had failed: a merge may have met a damaged block.
+                    self.links.condition.note_unreadable(self.number);
+                }
                 self.note_stopped();
                 self.deliver_failed(uncommitted.replies);
                 false
@@ -274,7 +281,12 @@ impl Committer {
         counts.seen += tally.seen;
         counts.seen_lost += tally.seen_lost;
         counts.tail_misses = ledger.tail_misses;
+        let failed_before = counts.failed;
         count_failures(&mut counts.failed, replies);
+        let unreadable = FailureKind::Unreadable as usize;
+        if counts.failed[unreadable] > failed_before[unreadable] {
+            self.links.condition.note_unreadable(self.number);
+        }
     }
 
     /// Of a batch that came to nothing, or of no batch: whatever was to be said, it is a failure.

@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use fjall::compaction::Leveled;
 use fjall::compaction::filter::Factory;
@@ -22,7 +23,7 @@ use crate::error::StoreError;
 use crate::folder::{Folder, UNFINISHED_SUFFIX};
 use crate::options::StoreOptions;
 use crate::reclaim::Reclaim;
-use crate::recovery::{self, REBUILT_SUFFIX, Recovery};
+use crate::recovery::{self, REBUILT_SUFFIX, Recovery, Search, TableName};
 use crate::sequence::{SequenceCounter, Sequences};
 use crate::synced_file;
 
@@ -32,6 +33,8 @@ const USERS: &str = "users";
 const USERS_MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
 const L0_THRESHOLD: u8 = 8;
 const OPEN_TABLES_MAX: usize = 512;
+/// Between two looks at a flush.
+const FLUSH_PAUSE: Duration = Duration::from_millis(1);
 
 /// The open database and its keyspaces.
 #[derive(Clone)]
@@ -55,6 +58,31 @@ impl Tables {
             keyspace.sealed_memtable_count() >= SEALED_MAX
                 || keyspace.tree.l0_run_count() >= L0_RUNS_MAX
         })
+    }
+
+    /// Its folder.
+    pub(crate) fn path(&self) -> &Path {
+        let keyspaces = self.messages.path().parent();
+        let database = keyspaces.and_then(Path::parent);
+        database.expect("a keyspace's folder is two below the database's")
+    }
+
+    /// Turns what stands in memory into tables.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        for keyspace in [&self.messages, &self.users] {
+            keyspace.rotate_memtable().map_err(io::Error::other)?;
+        }
+        let sealed = || self.messages.sealed_memtable_count() + self.users.sealed_memtable_count();
+        while sealed() > 0 {
+            self.check().map_err(io::Error::other)?;
+            thread::sleep(FLUSH_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// The highest seqno that stands in memory, of the messages and of the users.
+    pub(crate) fn seqnos_in_memory(&self) -> [Option<u64>; 2] {
+        [&self.messages, &self.users].map(|keyspace| keyspace.tree.get_highest_memtable_seqno())
     }
 
     /// Whether the database still takes writes: none after a failed one, or once a worker of it has failed.
@@ -93,7 +121,7 @@ pub(crate) fn open_all(
                 create(&path, options, Arc::clone(reclaim) as _)?;
             }
         }
-        open_one(folder, number, options, Arc::clone(reclaim) as _)
+        open_one(folder, number, options, &(Arc::clone(reclaim) as _), &[])
     };
     let opened = thread::scope(|scope| {
         let opening: Vec<_> = reclaims
@@ -129,18 +157,35 @@ pub(crate) fn open_all(
     Ok((opened, Sequences::new(counter), recovery))
 }
 
-/// Opens a database that exists, with whatever can be put right in it.
+/// Opens a database that exists, with whatever can be put right in it. `damaged`: tables that are known to be.
+///
+/// A damaged block that shows only when the database is open already, because a merge meets it, makes it fail. Then all
+/// tables are read, and it is opened without those that are damaged.
 pub(crate) fn open_one(
     folder: &Folder,
     number: usize,
     options: &StoreOptions,
-    reclaim: Arc<dyn Factory>,
+    reclaim: &Arc<dyn Factory>,
+    damaged: &[TableName],
 ) -> Result<(Tables, Recovery), StoreError> {
     let path = folder.database_path(number);
-    let prepared = recovery::prepare(folder, number)?;
-    let tables = open(&path, options, reclaim)?;
-    let found = recovery::finish(prepared, &tables, folder.seed())?;
-    Ok((tables, found))
+    let open = |damaged: &[TableName]| {
+        let prepared = recovery::prepare(folder, number, damaged)?;
+        let tables = open(&path, options, Arc::clone(reclaim))?;
+        let found = recovery::finish(prepared, &tables, folder.seed())?;
+        Ok((tables, found))
+    };
+    let error = match open(damaged) {
+        Err(error @ StoreError::Damaged { .. }) => return Err(error),
+        Err(error) => error,
+        opened => return opened,
+    };
+    let mut search = Search::begin(&path);
+    while search.step() {}
+    match search.found() {
+        [] => Err(error),
+        found => open(found),
+    }
 }
 
 fn create(

@@ -32,9 +32,14 @@ impl Databases {
         Databases(opened.into_iter().map(place).collect())
     }
 
+    /// Which of them holds this user's inbox.
+    pub(crate) fn number_of(&self, user: UserKey) -> usize {
+        database_of(user, self.0.len())
+    }
+
     /// Lends the database that holds this user's inbox; `None` if it is closed.
     pub(crate) fn lend_for<T>(&self, user: UserKey, read: impl FnOnce(&Tables) -> T) -> Option<T> {
-        self.lend(database_of(user, self.0.len()), read)
+        self.lend(self.number_of(user), read)
     }
 
     /// Lends a database; `None` if it is closed. What is made of it must not keep a handle on it.

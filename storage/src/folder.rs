@@ -25,6 +25,7 @@ use crate::error::StoreError;
 use crate::options::DATABASES_MAX;
 use crate::recovery::synced::Synced;
 use crate::synced_file;
+use crate::user::Place;
 
 /// Version of the layout of the folder and of everything in it.
 const VERSION: u32 = 2;
@@ -134,6 +135,14 @@ impl Folder {
     /// How many databases there are.
     pub(crate) fn databases(&self) -> usize {
         self.format.databases
+    }
+
+    /// Which users' inboxes are in a database.
+    pub(crate) fn place(&self, number: usize) -> Place {
+        Place {
+            number,
+            databases: self.format.databases,
+        }
     }
 
     pub(crate) fn sequence_path(&self) -> PathBuf {
@@ -312,8 +321,11 @@ fn parse_format(text: &str) -> Result<(u32, Format), FormatProblem> {
         .and_then(|line| line.strip_prefix("version ")?.parse::<u32>().ok());
     let version = match version {
         Some(known @ VERSION_ONE..=VERSION) => known,
-        // A newer version may have other lines; its number is all this program may read of it.
-        Some(found) if found > VERSION => return Err(FormatProblem::Newer(found)),
+        // A newer version may have other lines; its number, and that the last line is the CRC of all before it, is all
+        // this program may read of it.
+        Some(found) if found > VERSION && ends_in_its_crc(text) => {
+            return Err(FormatProblem::Newer(found));
+        }
         _ => return Err(FormatProblem::Damaged("no version")),
     };
     let seed = lines
@@ -335,6 +347,14 @@ fn parse_format(text: &str) -> Result<(u32, Format), FormatProblem> {
         return Err(FormatProblem::Damaged("the CRC does not match"));
     }
     Ok((version, format))
+}
+
+fn ends_in_its_crc(text: &str) -> bool {
+    text.trim_end()
+        .rsplit_once("crc ")
+        .is_some_and(|(before, crc)| {
+            u32::from_str_radix(crc, 16) == Ok(crc32fast::hash(before.as_bytes()))
+        })
 }
 
 fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StoreError {
@@ -395,7 +415,16 @@ mod tests {
     #[test]
     fn a_newer_version_is_told_apart_from_damage() {
         let newer = format!("{TITLE}\nversion {}\nanything else\n", VERSION + 1);
-        assert_eq!(parse_format(&newer), Err(FormatProblem::Newer(VERSION + 1)));
+        let crc = crc32fast::hash(newer.as_bytes());
+        let whole = format!("{newer}crc {crc:08x}\n");
+        assert_eq!(parse_format(&whole), Err(FormatProblem::Newer(VERSION + 1)));
+        // A flipped digit makes no newer version.
+        for damaged in [newer, whole.replace("else", "less")] {
+            assert!(matches!(
+                parse_format(&damaged),
+                Err(FormatProblem::Damaged(_))
+            ));
+        }
         assert_eq!(
             parse_format(TITLE),
             Err(FormatProblem::Damaged("no version"))

@@ -78,9 +78,10 @@ impl LedgerSource {
 }
 
 impl Ledger {
-    /// Everything that was written so far is synced.
-    pub(crate) fn note_synced(&mut self) {
-        if let Err(error) = self.mark.note(self.totals.last_sequence) {
+    /// Everything that was written so far is synced, with so many messages since the last time.
+    pub(crate) fn note_synced(&mut self, messages: u64) {
+        let seqnos = self.tables.seqnos_in_memory();
+        if let Err(error) = self.mark.note(self.totals.last_sequence, messages, seqnos) {
             // It says less than is true then; that is all.
             warn!(%error, "what is synced could not be noted");
         }

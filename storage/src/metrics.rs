@@ -50,9 +50,9 @@ pub struct StoreMetrics {
     pub lost: u64,
     /// Pages that went around a part of a table that cannot be read.
     pub pages_broken: u64,
-    /// Messages that were behind damage when the store was opened, and were put back.
+    /// Messages that were behind damage when the store was opened or taken up again, and were put back.
     pub recovered: u64,
-    /// Messages that were found lost when the store was opened; see [`Recovery`](crate::Recovery).
+    /// Messages that were found lost when the store was opened or taken up again, at most; see [`Recovery`](crate::Recovery).
     pub recovery_lost: u64,
     /// Accounts looked up.
     pub accounts: u64,

@@ -14,6 +14,7 @@ use crate::client::{Envelope, Outlets, Read};
 use crate::clock;
 use crate::database::Tables;
 use crate::databases::Databases;
+use crate::disk::Condition;
 use crate::inbox::{self, PageLimits};
 use crate::metrics::{Counts, ReaderCounts, lock};
 use crate::request::{FailureKind, Reply};
@@ -26,6 +27,7 @@ pub(crate) struct Reader {
     pub(crate) requests: Receiver<Envelope<Read>>,
     pub(crate) outlets: Outlets,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) condition: Arc<Condition>,
 }
 
 impl Reader {
@@ -54,7 +56,7 @@ impl Reader {
     }
 
     fn answer(&self, request: Read, counts: &mut ReaderCounts) -> Result<Reply, FailureKind> {
-        match request {
+        let (user, reply) = match request {
             Read::Page {
                 token,
                 user,
@@ -69,16 +71,20 @@ impl Reader {
                     bytes_max,
                 };
                 let page = |tables: &_| page(tables, token, user, &name, &limits, counts);
-                self.databases.lend_for(user.key(), page)
+                (user, self.databases.lend_for(user.key(), page))
             }
             Read::Account { token, user, name } => {
                 let account = |tables: &_| account(tables, token, user, &name, counts);
-                self.databases.lend_for(user.key(), account)
+                (user, self.databases.lend_for(user.key(), account))
             }
-            Read::Close => Some(Err(FailureKind::Closed)),
+            Read::Close => return Err(FailureKind::Closed),
+        };
+        if counts.broken > 0 || matches!(reply, Some(Err(FailureKind::Unreadable))) {
+            let number = self.databases.number_of(user.key());
+            self.condition.note_unreadable(number);
         }
         // Its database is closed just now.
-        .unwrap_or(Err(FailureKind::Unreadable))
+        reply.unwrap_or(Err(FailureKind::Unreadable))
     }
 
     fn count(&self, counts: &ReaderCounts, reply: &Reply) {

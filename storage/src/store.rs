@@ -99,7 +99,7 @@ impl Store {
             reads,
             databases: Arc::new(Databases::new(opened.into_iter().zip(reclaims).collect())),
             counts: Arc::new(Counts::new(options.databases, reader_threads)),
-            condition: Arc::new(Condition::new(recovery)),
+            condition: Arc::new(Condition::new(recovery, options.databases)),
             notices,
             watch: None,
             upkeep: None,
@@ -115,6 +115,7 @@ impl Store {
                 requests: Receiver::clone(&read_requests),
                 outlets: store.outlets.clone(),
                 counts: Arc::clone(&store.counts),
+                condition: Arc::clone(&store.condition),
             };
             store
                 .readers
@@ -140,6 +141,7 @@ impl Store {
             Arc::clone(&store.databases),
             Arc::clone(&store.writes),
             Arc::clone(&store.counts),
+            Arc::clone(&store.condition),
             &options,
         )?);
         let watch = Watch {
@@ -189,7 +191,7 @@ impl Store {
         }
         let recovery = self.condition.recovery();
         metrics.recovered = recovery.messages_put_back;
-        metrics.recovery_lost = recovery.messages_lost + recovery.sequences_lost;
+        metrics.recovery_lost = recovery.lost();
         metrics.queued_writes = self.writes.iter().map(Sender::len).sum();
         metrics.queued_reads = self.reads.len();
         metrics.state = self.state();

@@ -64,6 +64,12 @@ impl Totals {
         batch.durability(Some(PersistMode::SyncData)).commit()
     }
 
+    /// The row, if it is there and sound.
+    pub(crate) fn stored(tables: &Tables) -> fjall::Result<Option<Totals>> {
+        let row = tables.users.get(TOTALS_KEY)?;
+        Ok(row.and_then(|row| Totals::decode(&row)))
+    }
+
     /// Reads the row, or makes the sums where it cannot be had.
     ///
     /// # Errors

@@ -62,6 +62,30 @@ pub(crate) fn database_of(user: UserKey, databases: usize) -> usize {
     (u64::from_be_bytes(high) % databases as u64) as usize
 }
 
+/// The key that sorts next behind a user's.
+pub(crate) fn next_user(mut user: UserKey) -> Option<UserKey> {
+    for byte in user.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            return Some(user);
+        }
+    }
+    None
+}
+
+/// One database of several, and which users are its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) number: usize,
+    pub(crate) databases: usize,
+}
+
+impl Place {
+    pub(crate) fn owns(self, user: UserKey) -> bool {
+        database_of(user, self.databases) == self.number
+    }
+}
+
 impl fmt::Debug for UserHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UserHash({:032x})", self.0)
@@ -120,6 +144,18 @@ mod tests {
             "{found:?}"
         );
         assert_eq!(database_of(UserHash(5 << 64).key(), 4), 1);
+    }
+
+    #[test]
+    fn the_next_user_is_the_next() {
+        assert_eq!(next_user([0; 12]).map(|user| user[11]), Some(1));
+        let mut user = [255; 12];
+        assert_eq!(next_user(user), None);
+        user[0] = 7;
+        assert_eq!(
+            next_user(user).map(|user| (user[0], user[11])),
+            Some((8, 0))
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 mod rig;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use iris_storage::StoreOptions;
@@ -23,19 +23,6 @@ fn payload(number: u64) -> Vec<u8> {
     [&number.to_be_bytes()[..], &[number as u8; 292]].concat()
 }
 
-fn tables(folder: &Path) -> Vec<PathBuf> {
-    let mut tables: Vec<(u64, PathBuf)> = fs::read_dir(folder.join("inbox-0/keyspaces/1/tables"))
-        .expect("tables")
-        .map(|entry| entry.expect("an entry").path())
-        .map(|path| {
-            let name = path.file_name().expect("a name").to_string_lossy();
-            (name.parse().expect("a number"), path)
-        })
-        .collect();
-    tables.sort();
-    tables.into_iter().map(|(_, path)| path).collect()
-}
-
 /// Stores messages of two users, one after the other, until there are tables.
 fn fill(path: &Path, each: u64) -> [Vec<(u64, u64)>; 2] {
     let mut rig = Rig::with(options(path));
@@ -49,7 +36,7 @@ fn fill(path: &Path, each: u64) -> [Vec<(u64, u64)>; 2] {
         said[number as usize % 2].push((sequence, number));
     }
     let until = Instant::now() + Duration::from_secs(20);
-    while tables(path).is_empty() {
+    while rig::tables(path).is_empty() {
         assert!(Instant::now() < until, "no table was written");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -61,7 +48,7 @@ fn fill(path: &Path, each: u64) -> [Vec<(u64, u64)>; 2] {
 fn an_inbox_is_read_around_damaged_blocks() {
     let template = tempfile::tempdir().expect("a folder");
     let said = fill(template.path(), 4000);
-    let name = tables(template.path())[0]
+    let name = rig::tables(template.path())[0]
         .file_name()
         .expect("a name")
         .to_os_string();
@@ -127,7 +114,7 @@ fn an_inbox_is_read_around_damaged_blocks() {
 fn an_inbox_goes_on_behind_a_damaged_end() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut said = fill(folder.path(), 1800);
-    let tables = tables(folder.path());
+    let tables = rig::tables(folder.path());
     // Behind those in the table, wherever its batches ended.
     let mut rig = Rig::with(options(folder.path()));
     for (user, said) in ["anna", "ben"].iter().zip(&mut said) {

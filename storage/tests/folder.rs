@@ -97,6 +97,8 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
     let newer = fs::read_to_string(&path)
         .expect("text")
         .replace("version 2", "version 3");
+    let (checked, _) = newer.rsplit_once("crc ").expect("FORMAT ends in a CRC");
+    let newer = format!("{checked}crc {:08x}\n", crc32fast::hash(checked.as_bytes()));
     fs::write(&path, &newer).expect("written");
     assert!(matches!(
         refusal(folder.path()),

@@ -29,14 +29,6 @@ fn payload(number: u64) -> Vec<u8> {
     [&number.to_be_bytes()[..], &[number as u8; 292]].concat()
 }
 
-/// Tables of the messages, oldest first.
-fn tables(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder.join("inbox-0/keyspaces/1/tables")).expect("tables");
-    let mut tables: Vec<PathBuf> = entries.map(|entry| entry.expect("one").path()).collect();
-    tables.sort();
-    tables
-}
-
 /// Some messages in tables, some in the journal; of each user the first ten are burned.
 fn fill(path: &Path) {
     let mut rig = Rig::with(options(path));
@@ -48,7 +40,7 @@ fn fill(path: &Path) {
         rig.burn(name, sequences[user + 10 * USERS as usize]);
     }
     let until = Instant::now() + Duration::from_secs(20);
-    while tables(path).is_empty() {
+    while rig::tables(path).is_empty() {
         assert!(Instant::now() < until, "no table was written");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -118,12 +110,40 @@ fn a_sound_folder_is_sound_and_stays_as_it_is_when_repaired() {
     );
 }
 
+/// A table needs no repair: it is kept aside, and what it had is put back from it and from the journal.
+fn a_start_heals(template: &Path, table: &Path, spoil: fn(&Path), live: u64, all: bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    rig::copy_folder(template, folder.path());
+    spoil(&folder.path().join(table));
+    let mut rig = Rig::with(options(folder.path()));
+    let left = count(&mut rig);
+    let recovery = rig.store.recovery();
+    assert_eq!(recovery.tables_damaged, 1);
+    assert_eq!(left == live, all, "{left} left, {recovery:?}");
+    // The journal and the table each tell what they lost: it is the same messages.
+    assert!(recovery.lost() >= live - left, "{left} left, {recovery:?}");
+    assert_eq!(recovery.lost() == 0, all, "{left} left, {recovery:?}");
+    let kept = fs::read_dir(&recovery.kept_in[0]).expect("kept");
+    let kept: Vec<PathBuf> = kept.map(|entry| entry.expect("one").path()).collect();
+    assert!(
+        kept.iter().any(|path| path.ends_with("1-1.table")),
+        "{kept:?}"
+    );
+    assert_eq!(rig.store.metrics().recovery_lost, recovery.lost());
+    let mut rig = rig.reopen(folder.path());
+    assert!(rig.store.recovery().is_clean());
+    assert_eq!(count(&mut rig), left);
+    rig.close();
+    let checked = check(folder.path()).expect("checked");
+    assert_eq!(checked.faults, Vec::<String>::new());
+}
+
 #[test]
 fn what_can_be_read_survives_the_loss_of_a_file() {
     let template = tempfile::tempdir().expect("a folder");
     fill(template.path());
     let live = MESSAGES - 10 * USERS;
-    let table = tables(template.path())[0].clone();
+    let table = rig::tables(template.path())[0].clone();
     let table = table.strip_prefix(template.path()).expect("in it");
     // What is removed, cut or overwritten. Of a table, the journal still has everything.
     type Spoil = fn(&Path);
@@ -183,13 +203,17 @@ fn what_can_be_read_survives_the_loss_of_a_file() {
         let folder = tempfile::tempdir().expect("a folder");
         rig::copy_folder(template.path(), folder.path());
         spoil(&folder.path().join(&path));
-        let refused = Store::open(options(folder.path()));
-        let Err(error @ (StoreError::Damaged { .. } | StoreError::Database { .. })) = refused
-        else {
-            panic!("{}: not refused as damaged", path.display());
-        };
-        let told = format!("iris store repair {}", folder.path().display());
-        assert!(error.to_string().contains(&told), "{error}");
+        if path == table {
+            a_start_heals(template.path(), &path, spoil, live, all);
+        } else {
+            let refused = Store::open(options(folder.path()));
+            let Err(error @ (StoreError::Damaged { .. } | StoreError::Database { .. })) = refused
+            else {
+                panic!("{}: not refused as damaged", path.display());
+            };
+            let told = format!("iris store repair {}", folder.path().display());
+            assert!(error.to_string().contains(&told), "{error}");
+        }
         let checked = check(folder.path()).expect("checked");
         assert!(!checked.faults.is_empty(), "{}", path.display());
         let repaired = repair(folder.path()).expect("repaired");
@@ -208,6 +232,36 @@ fn what_can_be_read_survives_the_loss_of_a_file() {
             Vec::<String>::new()
         );
     }
+}
+
+#[test]
+fn totals_that_are_not_the_sum_of_the_inboxes_are_a_fault() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fill(folder.path());
+    let database = fjall::Database::builder(folder.path().join("inbox-0"))
+        .open()
+        .expect("opens");
+    let users = database
+        .keyspace("users", fjall::KeyspaceCreateOptions::default)
+        .expect("a keyspace");
+    let mut row = users.get("totals").expect("read").expect("there").to_vec();
+    // One message more than there is, under a CRC that is right.
+    row[4] ^= 1;
+    let crc = crc32fast::hash(&row[4..]);
+    row[..4].copy_from_slice(&crc.to_le_bytes());
+    users.insert("totals", row).expect("written");
+    drop((users, database));
+    let checked = check(folder.path()).expect("checked");
+    let live = MESSAGES - 10 * USERS;
+    let told = format!("its totals say {} messages", live ^ 1);
+    assert!(
+        checked.faults.len() == 1 && checked.faults[0].contains(&told),
+        "{:?}",
+        checked.faults
+    );
+    repair(folder.path()).expect("repaired");
+    let checked = check(folder.path()).expect("checked");
+    assert_eq!(checked.faults, Vec::<String>::new());
 }
 
 #[test]

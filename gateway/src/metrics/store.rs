@@ -82,12 +82,12 @@ impl Page {
             ),
             (
                 "iris_store_recovered_total",
-                "Messages behind damage that the start put back",
+                "Messages behind damage that a start or a healing put back",
                 store.recovered,
             ),
             (
                 "iris_store_recovery_lost_total",
-                "Messages that the start found lost to damage",
+                "Messages that a start or a healing found lost to damage, at most",
                 store.recovery_lost,
             ),
         ] {

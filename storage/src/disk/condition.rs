@@ -55,13 +55,16 @@ pub(crate) struct Condition {
     free_bytes: AtomicU64,
     refusing: AtomicBool,
     healed: AtomicU64,
+    /// By the number of the database: whoever reads it met something that cannot be read.
+    unreadable: Vec<AtomicBool>,
     recovery: Mutex<Recovery>,
 }
 
 impl Condition {
     /// `recovery` is what was found when the store was opened.
-    pub(crate) fn new(recovery: Recovery) -> Condition {
+    pub(crate) fn new(recovery: Recovery, databases: usize) -> Condition {
         Condition {
+            unreadable: (0..databases).map(|_| AtomicBool::default()).collect(),
             recovery: Mutex::new(recovery),
             ..Condition::default()
         }
@@ -85,6 +88,19 @@ impl Condition {
     /// How often a database was taken up again.
     pub(crate) fn healed(&self) -> u64 {
         self.healed.load(Ordering::Relaxed)
+    }
+
+    /// Something in this database cannot be read: its tables are to be looked at.
+    pub(crate) fn note_unreadable(&self, number: usize) {
+        if let Some(unreadable) = self.unreadable.get(number) {
+            unreadable.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether that was noted since it was asked last.
+    pub(super) fn take_unreadable(&self, number: usize) -> bool {
+        let unreadable = self.unreadable.get(number);
+        unreadable.is_some_and(|unreadable| unreadable.swap(false, Ordering::Relaxed))
     }
 
     pub(super) fn note_space(&self, free_bytes: u64, refusing: bool) {

@@ -4,11 +4,16 @@
 //! failure, at once. This thread waits until the disk takes writes again, closes the database, mends its files, opens
 //! it, and gives it back: to the readers in its place, to the committer as a ledger that remembers nothing.
 //!
+//! Where a block of a table cannot be read, by a reader or by a merge, it reads all tables of that database, one between
+//! two looks at everything else, and takes the database up again without those that are damaged; what is sound in them is
+//! put back while it is opened.
+//!
 //! Invariants: a database is closed only when a probe says that the disk takes writes, since until then it can at
 //! least be read; the counter of sequences outlives all of this, so none comes twice; nothing here holds up a
 //! committer or a reader for longer than a page takes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +31,7 @@ use crate::folder::Folder;
 use crate::ledger::LedgerSource;
 use crate::options::StoreOptions;
 use crate::priority;
+use crate::recovery::{Search, TableName};
 
 /// Between two looks at the disk. At a gigabyte a second, a quarter of one is written in between: half the default of
 /// `free_bytes_min`.
@@ -35,6 +41,9 @@ const TRY_AFTER_MIN: Duration = Duration::from_millis(50);
 const TRY_AFTER_MAX: Duration = Duration::from_secs(5);
 /// A database that fails again within this time after it was healed has not been healed.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// Between two searches for damaged blocks, at least; and so many times as long as one takes.
+const SEARCH_AGAIN_AFTER: Duration = Duration::from_secs(10);
+const SEARCH_PART: u32 = 20;
 /// What must be free to open a database: the files it writes when it opens, with room to spare.
 const OPENING_BYTES: u64 = 1 << 20;
 
@@ -70,9 +79,43 @@ pub(crate) struct Patient {
     healed_at: Option<Instant>,
     tries: u32,
     next_try_at: Option<Instant>,
+    search: Option<(Search, Instant)>,
+    next_search_at: Option<Instant>,
+    /// Tables without which it is to be opened the next time.
+    damaged: Vec<TableName>,
 }
 
 impl Patient {
+    /// Begins a search for damaged blocks, unless one was made just now.
+    fn suspect(&mut self, database: &Path, now: Instant) {
+        if self.search.is_none() && self.next_search_at.is_none_or(|at| at <= now) {
+            self.search = Some((Search::begin(database), now));
+        }
+    }
+
+    /// Reads one more table. True if there is something to be done about what was found: at once if the database does
+    /// not take writes, else when all have been read.
+    fn search_on(&mut self) -> bool {
+        let Some((search, began)) = &mut self.search else {
+            return false;
+        };
+        let is_under_way = search.step();
+        let found = search.found().iter();
+        self.damaged.extend(
+            found
+                .filter(|name| !self.damaged.contains(name))
+                .copied()
+                .collect::<Vec<_>>(),
+        );
+        if !is_under_way {
+            let now = Instant::now();
+            let pause = now.duration_since(*began) * SEARCH_PART;
+            self.next_search_at = Some(now + pause.max(SEARCH_AGAIN_AFTER));
+            self.search = None;
+        }
+        !self.damaged.is_empty() && (self.failed_at.is_some() || !is_under_way)
+    }
+
     fn fails(&mut self, now: Instant) {
         let was_healthy = self
             .healed_at
@@ -114,6 +157,7 @@ impl Watch {
             }
             self.look();
             self.call_on_databases();
+            self.search();
             for number in 0..self.patients.len() {
                 if self.patients[number].is_due(Instant::now()) {
                     self.heal(number);
@@ -123,6 +167,9 @@ impl Watch {
     }
 
     fn patience(&self) -> Duration {
+        if self.patients.iter().any(|patient| patient.search.is_some()) {
+            return Duration::ZERO;
+        }
         let now = Instant::now();
         let tries = self
             .patients
@@ -172,16 +219,42 @@ impl Watch {
 
     /// A database whose own threads have failed takes no more writes. Nobody has to lose a message to find that out.
     fn call_on_databases(&mut self) {
-        for (number, patient) in self.patients.iter().enumerate() {
-            if patient.failed_at.is_none()
+        for number in 0..self.patients.len() {
+            if self.patients[number].failed_at.is_none()
                 && let Some(Err(error)) = self.databases.lend(number, Tables::check)
             {
                 error!(database = number, %error, "a database of the store has failed in the background");
-                // A committer that has ended has nothing to give up.
-                let _ended = self.writes[number].send(Envelope {
-                    client: 0,
-                    request: Write::GiveUp,
-                });
+                // A merge may have met a damaged block.
+                self.condition.note_unreadable(number);
+                self.stop(number);
+            }
+        }
+    }
+
+    /// Has the committer of a database give it up; then it is healed.
+    fn stop(&self, number: usize) {
+        // A committer that has ended has nothing to give up.
+        let _ended = self.writes[number].send(Envelope {
+            client: 0,
+            request: Write::GiveUp,
+        });
+    }
+
+    /// Looks for damaged tables where somebody met what cannot be read. A database is taken up again without them.
+    fn search(&mut self) {
+        let now = Instant::now();
+        for number in 0..self.patients.len() {
+            let patient = &mut self.patients[number];
+            if self.condition.take_unreadable(number) {
+                patient.suspect(&self.folder.database_path(number), now);
+            }
+            if !patient.search_on() {
+                continue;
+            }
+            if patient.failed_at.is_some() {
+                patient.next_try_at = Some(now);
+            } else {
+                self.stop(number);
             }
         }
     }
@@ -212,8 +285,16 @@ impl Watch {
         mend::mend(&self.folder.database_path(number)).map_err(|error| said(&error))?;
         let reclaim = self.databases.reclaim(number);
         let reclaim = reclaim.ok_or("there is no such database")?;
-        let (tables, found) = database::open_one(&self.folder, number, &self.options, reclaim)
-            .map_err(|error| said(&error))?;
+        let damaged = self.patients[number].damaged.clone();
+        let (tables, found) = database::open_one(
+            &self.folder,
+            number,
+            &self.options,
+            &(reclaim as _),
+            &damaged,
+        )
+        .map_err(|error| said(&error))?;
+        self.patients[number].damaged.clear();
         let ledger = self
             .ledgers
             .open(number, &tables)

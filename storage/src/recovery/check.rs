@@ -10,13 +10,15 @@ use std::sync::Arc;
 use super::journal::{Ending, Journal};
 use super::survey::{Survey, survey};
 use super::synced::Synced;
-use super::{blocks, journal_paths, tree};
+use super::tree::{self, Fault};
+use super::{blocks, list, manifest, missing};
 use crate::database;
 use crate::error::StoreError;
 use crate::folder::Folder;
 use crate::options::StoreOptions;
 use crate::reclaim::Reclaim;
 use crate::sequence::SequenceCounter;
+use crate::totals::Totals;
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
@@ -50,17 +52,18 @@ pub fn check(path: &Path) -> Result<Check, StoreError> {
     }
     for number in 0..folder.databases() {
         let synced = folder.synced_path(number);
-        if synced.exists() && Synced::read(&synced).is_none() {
+        if synced.exists() && Synced::of(&folder, number).is_none() {
             check.faults.push(format!(
-                "{}: fails its CRC; the next start writes it anew",
+                "{}: fails its CRC, or is another database's; the next start writes it anew",
                 synced.display()
             ));
         }
-        check_files(&folder.database_path(number), &mut check);
+        check_files(&folder, number, &mut check);
     }
     if check.faults.is_empty() {
-        let found = look(&folder)?;
+        let (found, differences) = look(&folder)?;
         check.faults.extend(found.faults());
+        check.faults.extend(differences);
         check.survey = Some(found);
     }
     Ok(check)
@@ -72,7 +75,7 @@ pub fn check(path: &Path) -> Result<Check, StoreError> {
 /// If there is none, it is locked, or cannot be opened.
 pub fn stats(path: &Path) -> Result<(Survey, u64), StoreError> {
     let folder = Folder::open_existing(path)?;
-    let survey = look(&folder)?;
+    let (survey, _) = look(&folder)?;
     let disk = disk_bytes(path).map_err(|source| StoreError::Unwritable {
         path: path.to_path_buf(),
         action: "adding up the files",
@@ -81,38 +84,74 @@ pub fn stats(path: &Path) -> Result<(Survey, u64), StoreError> {
     Ok((survey, disk))
 }
 
-/// Opens the store's databases, as a start would, and looks at everything in them.
-fn look(folder: &Folder) -> Result<Survey, StoreError> {
+/// Opens the store's databases, as a start would, and looks at everything in them. With it, where a database's totals
+/// are not the sum of its inboxes.
+fn look(folder: &Folder) -> Result<(Survey, Vec<String>), StoreError> {
     let options = StoreOptions {
         databases: folder.databases(),
         ..StoreOptions::new(folder.path())
     };
     let reclaims: Vec<Arc<Reclaim>> = (0..options.databases).map(|_| Arc::default()).collect();
     let (databases, _, _) = database::open_all(folder, &options, &reclaims)?;
-    let mut all = Survey::default();
+    let (mut all, mut differences) = (Survey::default(), Vec::new());
     for (number, tables) in databases.iter().enumerate() {
+        let path = folder.database_path(number);
         let found = survey(tables, folder.seed()).map_err(|kind| StoreError::Damaged {
-            path: folder.database_path(number),
+            path: path.clone(),
             what: format!("its accounts are {kind}"),
         })?;
+        let row = Totals::stored(tables).map_err(|source| StoreError::Database {
+            path: path.clone(),
+            source,
+        })?;
+        // Where there is none, a start makes it from the inboxes.
+        if let Some(row) = row
+            && (row.messages, row.bytes) != (found.messages_counted, found.bytes_counted)
+        {
+            differences.push(format!(
+                "{}: its totals say {} messages of {} bytes, its inboxes hold {} of {}",
+                path.display(),
+                row.messages,
+                row.bytes,
+                found.messages_counted,
+                found.bytes_counted
+            ));
+        }
         all.add(found);
     }
-    Ok(all)
+    Ok((all, differences))
 }
 
-fn check_files(database: &Path, check: &mut Check) {
-    if let Err(fault) = tree::check(database) {
-        check
-            .faults
-            .push(format!("{}: {}", fault.path.display(), fault.what));
-    }
+fn check_files(folder: &Folder, number: usize, check: &mut Check) {
+    let (database, place) = (&*folder.database_path(number), folder.place(number));
+    let journals = list(database).unwrap_or_default();
+    let faults: Vec<Fault> = match tree::look(database, place) {
+        Ok(tree) => {
+            let synced = Synced::of(folder, number);
+            let (files, messages) = missing(&journals, synced.as_ref(), &tree);
+            if files > 0 {
+                check.faults.push(format!(
+                    "{}: {files} journals are missing, the oldest of them with {messages} messages at most",
+                    database.display()
+                ));
+            }
+            tree.damaged.into_iter().map(|(_, fault)| fault).collect()
+        }
+        Err(fault) => vec![fault],
+    };
+    let told = faults.iter();
+    let told = told.map(|fault| format!("{}: {}", fault.path.display(), fault.what));
+    check.faults.extend(told);
     let keyspaces = fs::read_dir(database.join("keyspaces"));
     for keyspace in keyspaces.into_iter().flatten().flatten() {
         // What no manifest names is rubbish of a merge that was cut short.
-        for table in tree::tables(&keyspace.path()).unwrap_or_default() {
+        for table in manifest::tables(&keyspace.path()).unwrap_or_default() {
             let path = keyspace.path().join(format!("tables/{table}"));
+            if faults.iter().any(|fault| fault.path == path) {
+                continue;
+            }
             check.tables += 1;
-            match blocks::sieve(&path, |_| Ok(())) {
+            match blocks::sieve(&path) {
                 Ok(sieved) if sieved.damaged == 0 => {}
                 Ok(sieved) => check.faults.push(format!(
                     "{}: {} blocks of {} bytes in all cannot be read",
@@ -125,17 +164,9 @@ fn check_files(database: &Path, check: &mut Check) {
         }
     }
     let mut seqno = None;
-    let mut before: Option<u64> = None;
-    for (number, path) in journal_paths(database) {
+    for (_, path) in journals {
         check.journals += 1;
-        if before.is_some_and(|before| before + 1 != number) {
-            check.faults.push(format!(
-                "{}: the journal before it is missing",
-                path.display()
-            ));
-        }
-        before = Some(number);
-        match Journal::open(&path).and_then(|mut journal| journal.look(seqno)) {
+        match Journal::open(&path, place).and_then(|mut journal| journal.look(seqno)) {
             Ok(look) => {
                 seqno = look.seqno;
                 if look.ending == Ending::Broken {
@@ -148,11 +179,6 @@ fn check_files(database: &Path, check: &mut Check) {
             }
             Err(error) => check.faults.push(format!("{}: {error}", path.display())),
         }
-    }
-    if before.is_none() {
-        check
-            .faults
-            .push(format!("{}: no journal", database.display()));
     }
 }
 

@@ -20,9 +20,10 @@ use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::fields::Fields;
+use super::tree;
 use super::window::Window;
 use crate::record::{self, RECORD_LEN_MAX};
-use crate::user::{MESSAGE_KEY_LEN, USER_KEY_LEN};
+use crate::user::{MESSAGE_KEY_LEN, Place, USER_KEY_LEN};
 
 const START: u8 = 1;
 const ITEM: u8 = 2;
@@ -41,9 +42,9 @@ const KEYSPACE_MAX: u64 = 1 << 16;
 /// fjall counts batches and little else with seqnos; nobody gets here by counting.
 const SEQNO_MAX: u64 = 1 << 62;
 
-/// A place in a file.
+/// A stretch of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct Span {
     at: u64,
     len: usize,
 }
@@ -53,8 +54,8 @@ struct Place {
 struct Item {
     keyspace: u64,
     is_value: bool,
-    key: Place,
-    value: Place,
+    key: Span,
+    value: Span,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,8 @@ pub(crate) struct Look {
 /// One journal file.
 pub(crate) struct Journal {
     window: Window,
+    /// A batch with another database's keys is none of its own.
+    place: Place,
 }
 
 /// An item that passes its CRC, as a walk shows it.
@@ -118,8 +121,8 @@ pub(crate) struct Found<'a> {
 pub(crate) type Show<'a> = dyn FnMut(Found<'_>) -> io::Result<()> + 'a;
 
 impl Journal {
-    pub(crate) fn open(path: &Path) -> io::Result<Journal> {
-        Window::open(path).map(|window| Journal { window })
+    pub(crate) fn open(path: &Path, place: Place) -> io::Result<Journal> {
+        Window::open(path).map(|window| Journal { window, place })
     }
 
     /// Holds every batch against its checksum. `seqno`: that of the last batch in the file before.
@@ -263,7 +266,11 @@ impl Journal {
             match self.entry(at)? {
                 Some((Entry::Item(item), end)) => {
                     hasher.update(self.window.bytes(at, (end - at) as usize)?);
-                    show_key(self.window.bytes(item.key.at, item.key.len)?);
+                    let key = self.window.bytes(item.key.at, item.key.len)?;
+                    if !tree::is_key(item.keyspace, key, self.place) {
+                        return Ok(None);
+                    }
+                    show_key(key);
                     at = end;
                 }
                 Some((Entry::Clear, end)) => {
@@ -367,11 +374,11 @@ impl Journal {
                         && key_len > 0
                         && value_len <= RECORD_LEN_MAX
                         && on_disk as usize == value_len;
-                    let key = Place {
+                    let key = Span {
                         at: at + ITEM_HEAD_LEN,
                         len: key_len,
                     };
-                    let value = Place {
+                    let value = Span {
                         at: key.at + key_len as u64,
                         len: value_len,
                     };
@@ -467,11 +474,16 @@ mod tests {
         (bytes, keys)
     }
 
+    const PLACE: Place = Place {
+        number: 0,
+        databases: 1,
+    };
+
     fn journal(bytes: &[u8]) -> (tempfile::TempDir, Journal) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("0.jnl");
         std::fs::write(&path, bytes).expect("written");
-        let journal = Journal::open(&path).expect("opened");
+        let journal = Journal::open(&path, PLACE).expect("opened");
         (folder, journal)
     }
 
@@ -499,14 +511,15 @@ mod tests {
         for n in 0..50u8 {
             let mut write = database.batch();
             for m in 0..n + 1 {
-                write.insert(&keyspace, [n + 1, m], value(m, usize::from(n) * 10 + 4));
+                let key = [[n + 1; 10], [m; 10]].concat();
+                write.insert(&keyspace, key, value(m, usize::from(n) * 10 + 4));
             }
             write.commit().expect("written");
         }
-        keyspace.insert([1, 1, 1], value(1, 9)).expect("written");
+        keyspace.insert([0], value(1, 9)).expect("written");
         drop((keyspace, database));
         let path = folder.path().join("0.jnl");
-        let mut journal = Journal::open(&path).expect("opened");
+        let mut journal = Journal::open(&path, PLACE).expect("opened");
         let look = journal.look(None).expect("readable");
         assert_eq!(look.ending, Ending::Clean);
         let mut keys = 0;

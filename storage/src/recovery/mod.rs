@@ -1,20 +1,26 @@
 //! What a crash or a failing disk left of a database, found before fjall touches it and put right after.
 //!
 //! Used by the thread that opens a database. The order, so that being killed anywhere loses nothing:
-//! 1. every journal file is read; if one is damaged or missing, all of them are copied to `damaged/` in the data
-//!    folder, under a name that says `.unfinished`;
-//! 2. the damaged files are cut where the damage begins, as fjall itself would, and fjall opens the database;
-//! 3. what is intact behind the damage is put back from the copies, synced, and the copies lose the `.unfinished`.
+//! 1. every journal file is read, and two places of every table; if something is damaged or missing, all journals and the
+//!    damaged tables are copied to `damaged/` in the data folder, under a name that says `.unfinished`;
+//! 2. the damaged journals are cut where the damage begins, as fjall itself would, the damaged tables are taken out of
+//!    their keyspace, and fjall opens the database;
+//! 3. what is sound in the tables and behind the damage of the journals is put back from the copies, synced, and the
+//!    copies lose the `.unfinished`.
 //!
 //! Invariants: nothing is changed before it was copied; the same put back twice changes nothing; nothing is put back
 //! that does not pass its CRC, nor below a head; what is lost is told in numbers.
 
 mod blocks;
 mod check;
+mod copies;
 mod fields;
+mod found;
 mod journal;
+mod manifest;
 mod put_back;
 mod rebuild;
+mod search;
 mod survey;
 pub(crate) mod synced;
 mod tree;
@@ -25,95 +31,50 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fjall::AbstractTree;
 use tracing::{error, info, warn};
 
-use crate::clock;
 use crate::database::Tables;
 use crate::error::StoreError;
 use crate::folder::Folder;
-use crate::synced_file;
-use crate::totals::{TOTALS_KEY, Totals};
+use crate::totals::Totals;
+use crate::user::Place;
 use journal::{Ending, Journal};
 use synced::Synced;
+use tree::{MESSAGES_ID, Tree, USERS_ID};
 
 pub use check::{Check, check, stats};
+pub use found::Recovery;
 pub(crate) use rebuild::REBUILT_SUFFIX;
 pub use rebuild::{Repair, repair};
+pub(crate) use search::Search;
 pub use survey::{Inbox, Survey};
+pub(crate) use tree::TableName;
 
-/// Folder in the data folder that keeps what was damaged, for people to look at or to delete.
-pub(crate) const DAMAGED: &str = "damaged";
-const PARTIAL: &str = "partial";
-const UNFINISHED: &str = "unfinished";
-
-/// What opening found wrong, and what became of it. All zeros: nothing was.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Journal files with bytes that are not as they were written, or that end too early.
-    pub journals_damaged: u64,
-    /// Journal files that are gone.
-    pub journals_missing: u64,
-    /// Messages behind the damage that were put back.
-    pub messages_put_back: u64,
-    /// Of these, messages of users without an account: it is lost, and whose key it is gets them; or the key itself was
-    /// hit, and nobody does.
-    pub messages_unclaimed: u64,
-    /// Accounts behind the damage that were put back.
-    pub accounts_put_back: u64,
-    /// Messages that the journals lost, by the gaps in their sequences. Some of them may be in a table all the same; and
-    /// what was lost before a block of sequences began is not known.
-    pub messages_lost: u64,
-    /// Sequences at the end that were synced and are not there: at most so many messages. Each opening takes one for
-    /// itself, and several databases share them.
-    pub sequences_lost: u64,
-    /// Bytes of the journals that could not be read.
-    pub bytes_lost: u64,
-    /// Users of whom something was put back.
-    pub users_touched: u64,
-    /// Where the damaged files were copied to.
-    pub kept_in: Vec<PathBuf>,
-}
-
-impl Recovery {
-    /// Whether anything was wrong.
-    pub fn is_clean(&self) -> bool {
-        *self == Recovery::default()
-    }
-
-    /// Adds what was found in another database.
-    pub(crate) fn add(&mut self, other: Recovery) {
-        self.journals_damaged += other.journals_damaged;
-        self.journals_missing += other.journals_missing;
-        self.messages_put_back += other.messages_put_back;
-        self.messages_unclaimed += other.messages_unclaimed;
-        self.accounts_put_back += other.accounts_put_back;
-        self.messages_lost += other.messages_lost;
-        self.sequences_lost += other.sequences_lost;
-        self.bytes_lost += other.bytes_lost;
-        self.users_touched += other.users_touched;
-        self.kept_in.extend(other.kept_in);
-    }
-}
-
-/// What is known of a database's journals before it is opened.
+/// What is known of a database before it is opened.
 pub(crate) struct Prepared {
     found: Recovery,
     /// Copies from which something may have to be put back.
     copies: Vec<PathBuf>,
     /// What the database must show.
     synced: Option<Synced>,
-    /// The tables of messages there were.
-    tables: Vec<u64>,
+    mark: PathBuf,
+    place: Place,
+    /// Up to this seqno the tables have every message.
+    flushed: u64,
 }
 
-/// Reads the journals of a database that is not open, and makes them ready for fjall.
-pub(crate) fn prepare(folder: &Folder, number: usize) -> Result<Prepared, StoreError> {
+/// Looks at a database that is not open, and makes it ready for fjall. `damaged`: tables in which a block is known to be.
+pub(crate) fn prepare(
+    folder: &Folder,
+    number: usize,
+    damaged: &[TableName],
+) -> Result<Prepared, StoreError> {
     let database = &*folder.database_path(number);
+    let place = folder.place(number);
     let mark = folder.synced_path(number);
-    let synced = Synced::read(&mark);
+    let synced = Synced::of(folder, number);
     if synced.is_none() && mark.exists() {
-        warn!(mark = %mark.display(), "fails its CRC; nothing is held against it this time, and it is written anew");
+        warn!(mark = %mark.display(), "fails its CRC, or is another database's; nothing is held against it this time, and it is written anew");
     }
     let failed = |action: &'static str| {
         let path = database.to_path_buf();
@@ -123,11 +84,13 @@ pub(crate) fn prepare(folder: &Folder, number: usize) -> Result<Prepared, StoreE
             source,
         }
     };
-    tree::check(database).map_err(|fault| StoreError::Damaged {
+    let mut tree = tree::look(database, place).map_err(|fault| StoreError::Damaged {
         path: database.to_path_buf(),
         what: format!("{}: {}", fault.path.display(), fault.what),
     })?;
-    let before_open = tree::tables(&database.join("keyspaces/1")).unwrap_or_default();
+    let mut taken_out: Vec<TableName> = tree.damaged.iter().map(|(name, _)| *name).collect();
+    let named = tree.sound.iter().map(|(name, _)| *name);
+    taken_out.extend(named.filter(|name| damaged.contains(name)));
     // Holds nothing; fjall only wants it to be there.
     let lock = File::options()
         .write(true)
@@ -136,38 +99,35 @@ pub(crate) fn prepare(folder: &Folder, number: usize) -> Result<Prepared, StoreE
         .open(database.join("lock"));
     lock.map_err(failed("opening the database's lock file"))?;
     let journals = list(database).map_err(failed("listing the journals"))?;
-    let kept = folder.path().join(DAMAGED);
-    let name = database.file_name().unwrap_or_default().to_string_lossy();
-    let mut copies = unfinished(&kept, &name).map_err(failed("looking for copied journals"))?;
-    let mut found = Recovery::default();
+    let mut copies = copies::unfinished(folder.path(), database)
+        .map_err(failed("looking for copies of damaged files"))?;
+    let mut found = Recovery {
+        tables_damaged: taken_out.len() as u64,
+        ..Recovery::default()
+    };
     let mut cuts = Vec::new();
     let mut seqno = None;
-    let mut before: Option<u64> = None;
-    for (place, (number, path)) in journals.iter().enumerate() {
-        found.journals_missing += before.map_or(0, |before| number - before - 1);
-        before = Some(*number);
-        let is_last = place + 1 == journals.len();
-        let (sound_to, is_damaged) = look(
-            path,
-            is_last,
-            &mut seqno,
-            synced.map(|synced| synced.sequence),
-        )
-        .map_err(failed("reading a journal"))?;
-        if is_damaged {
+    for (nth, (number, path)) in journals.iter().enumerate() {
+        let is_last = nth + 1 == journals.len();
+        let known = synced.as_ref().map(|synced| synced.sequence);
+        let (sound_to, is_damaged) =
+            look(path, place, is_last, &mut seqno, known).map_err(failed("reading a journal"))?;
+        // Cut between two batches it looks sound. What has become a table is no loss.
+        let is_there = |keyspace, noted| noted <= tree.flushed(keyspace).max(seqno.unwrap_or(0));
+        let noted = synced.as_ref().and_then(|synced| synced.noted(*number));
+        let is_short = noted.is_some_and(|noted| {
+            !is_there(MESSAGES_ID, noted.messages_seqno) || !is_there(USERS_ID, noted.users_seqno)
+        });
+        if is_damaged || is_short {
             found.journals_damaged += 1;
             cuts.push((path, sound_to));
         }
     }
-    if let (Some(synced), Some(last)) = (&synced, before) {
-        // Those before the first may have been written off; nobody writes off the newest.
-        found.journals_missing += synced.last_journal.saturating_sub(last);
-    }
+    (found.journals_missing, found.messages_lost) = missing(&journals, synced.as_ref(), &tree);
     if journals.is_empty() {
         // A database always has one; without any, fjall would begin to count its writes anew.
-        found.journals_missing += 1;
-        let name = synced.map_or(0, |synced| synced.last_journal);
-        let path = database.join(format!("{name}.jnl"));
+        let newest = synced.as_ref().and_then(|synced| synced.journals.last());
+        let path = database.join(format!("{}.jnl", newest.map_or(0, |newest| newest.number)));
         File::create_new(&path)
             .and_then(|file| file.sync_all())
             .map_err(failed("creating a journal"))?;
@@ -175,25 +135,68 @@ pub(crate) fn prepare(folder: &Folder, number: usize) -> Result<Prepared, StoreE
     if !found.is_clean() {
         error!(
             database = %database.display(),
-            damaged = found.journals_damaged,
-            missing = found.journals_missing,
-            "journals of the inbox store are damaged; they are copied, and what is intact behind the damage is put back"
+            journals_damaged = found.journals_damaged,
+            journals_missing = found.journals_missing,
+            tables_damaged = ?taken_out,
+            "files of the inbox store are damaged; they are kept aside, and what is sound in them is put back"
         );
-        let copy = keep(&kept, &name, &journals).map_err(failed("copying the damaged journals"))?;
+        let journals_are_sound = found.journals_damaged + found.journals_missing == 0;
+        let journals = if journals_are_sound {
+            &[]
+        } else {
+            &journals[..]
+        };
+        let copy = copies::keep(folder.path(), database, journals, &taken_out)
+            .map_err(failed("copying the damaged files"))?;
         copies.push(copy);
         for (path, sound_to) in cuts {
             cut(path, sound_to).map_err(failed("cutting a damaged journal"))?;
         }
+        for keyspace in [MESSAGES_ID, USERS_ID] {
+            let of_keyspace = taken_out.iter().filter(|name| name.keyspace == keyspace);
+            let ids: Vec<u64> = of_keyspace.map(|name| name.id).collect();
+            if !ids.is_empty() {
+                manifest::take_out(&database.join(format!("keyspaces/{keyspace}")), &ids)
+                    .map_err(failed("taking damaged tables out"))?;
+            }
+        }
     }
+    tree.sound.retain(|(name, _)| !taken_out.contains(name));
     Ok(Prepared {
         found,
         copies,
         synced,
-        tables: before_open,
+        mark,
+        place,
+        flushed: tree.flushed(MESSAGES_ID),
     })
 }
 
-/// Puts back what is intact behind the damage, once the database is open.
+/// How many journals are gone though they were not written off, and how many messages the oldest of them had. Of these the
+/// mark tells: what had become a table is not lost with them.
+fn missing(journals: &[(u64, PathBuf)], synced: Option<&Synced>, tree: &Tree) -> (u64, u64) {
+    let noted = synced.map_or(&[][..], |synced| &synced.journals);
+    let (Some((first, _)), Some((last, _))) = (journals.first(), journals.last()) else {
+        return (noted.len().max(1) as u64, 0);
+    };
+    let pairs = journals.iter().zip(journals.iter().skip(1));
+    let between = pairs.map(|((number, _), (next, _))| next - number - 1);
+    let (mut files, mut messages) = (between.sum(), 0);
+    for noted in noted {
+        // Nobody writes off the newest.
+        if noted.number > *last {
+            files += 1;
+        } else if noted.number < *first {
+            let messages_are_safe = noted.messages_seqno <= tree.flushed(MESSAGES_ID);
+            let users_are_safe = noted.users_seqno <= tree.flushed(USERS_ID);
+            files += u64::from(!messages_are_safe || !users_are_safe);
+            messages += if messages_are_safe { 0 } else { noted.messages };
+        }
+    }
+    (files, messages)
+}
+
+/// Puts back what is sound in the copies, once the database is open.
 pub(crate) fn finish(
     prepared: Prepared,
     tables: &Tables,
@@ -203,36 +206,30 @@ pub(crate) fn finish(
         mut found,
         copies,
         synced,
-        tables: before_open,
+        mark,
+        place,
+        flushed,
     } = prepared;
-    let flushed = flushed(tables, &before_open);
     let failed = |source| StoreError::Database {
         path: tables.users.path().to_path_buf(),
         source,
     };
-    let row = tables.users.get(TOTALS_KEY).map_err(failed)?;
-    let shown = row.and_then(|row| Totals::decode(&row));
-    let shown = shown.map_or(0, |row| row.last_sequence);
-    let is_short = synced.is_some_and(|synced| synced.sequence > shown);
+    let row = Totals::stored(tables).map_err(failed)?;
+    let shown = row.map_or(0, |row| row.last_sequence);
+    let is_short = synced
+        .as_ref()
+        .is_some_and(|synced| synced.sequence > shown);
     if is_short || !copies.is_empty() {
         // Neither what the damage took nor what is put back is in it.
         Totals::forget(tables).map_err(failed)?;
     }
     for copy in copies {
-        let journals = list(&copy).map_err(|source| StoreError::Unwritable {
+        put_back::put_back(&copy, tables, (seed, place), flushed, row, &mut found)?;
+        let done = copies::finish(&copy).map_err(|source| StoreError::Unwritable {
             path: copy.clone(),
-            action: "listing the copied journals",
+            action: "renaming the copies of damaged files",
             source,
         })?;
-        put_back::put_back(&journals, tables, seed, flushed, &mut found)?;
-        let done = copy.with_extension("");
-        fs::rename(&copy, &done)
-            .and_then(|()| synced_file::sync_folder_of(&done))
-            .map_err(|source| StoreError::Unwritable {
-                path: copy.clone(),
-                action: "renaming the copied journals",
-                source,
-            })?;
         found.kept_in.push(done);
     }
     if let Some(synced) = synced
@@ -249,41 +246,39 @@ pub(crate) fn finish(
         }
     }
     if !found.is_clean() {
+        // What it says of the journals is not true any more. The committer writes it anew.
+        match fs::remove_file(&mark) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(%error, mark = %mark.display(), "the mark of what was synced cannot be removed");
+            }
+            _ => {}
+        }
         warn!(
             messages_put_back = found.messages_put_back,
             messages_unclaimed = found.messages_unclaimed,
             accounts_put_back = found.accounts_put_back,
             messages_lost = found.messages_lost,
+            table_messages_lost = found.table_messages_lost,
+            table_accounts_lost = found.table_accounts_lost,
             sequences_lost = found.sequences_lost,
             bytes_lost = found.bytes_lost,
             users_touched = found.users_touched,
             kept_in = ?found.kept_in,
-            "the inbox store was opened in spite of damaged journals"
+            "the inbox store was opened in spite of damaged files"
         );
     }
     Ok(found)
 }
 
-/// Up to which seqno the tables had every message before the database was opened. Its workers write new ones at once,
-/// and merge; `None` if that made one of the old ones go already.
-fn flushed(tables: &Tables, before_open: &[u64]) -> Option<u64> {
-    let version = tables.messages.tree.current_version();
-    let seqnos: Vec<u64> = version
-        .iter_tables()
-        .filter(|table| before_open.contains(&table.id()))
-        .map(|table| table.get_highest_seqno())
-        .collect();
-    (seqnos.len() == before_open.len()).then(|| seqnos.into_iter().max().unwrap_or(0))
-}
-
 /// Where the sound part of a journal ends, and whether more than a crash could leave is wrong with it.
 fn look(
     path: &Path,
+    place: Place,
     is_last: bool,
     seqno: &mut Option<u64>,
     synced: Option<u64>,
 ) -> io::Result<(u64, bool)> {
-    let mut journal = Journal::open(path)?;
+    let mut journal = Journal::open(path, place)?;
     let look = journal.look(*seqno)?;
     *seqno = look.seqno;
     let is_damaged = match look.ending {
@@ -321,56 +316,64 @@ fn list(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(journals)
 }
 
-/// Those of a database that can be listed.
-fn journal_paths(database: &Path) -> Vec<(u64, PathBuf)> {
-    list(database).unwrap_or_default()
-}
-
-/// Copies of this database from which something may have to be put back.
-fn unfinished(kept: &Path, database: &str) -> io::Result<Vec<PathBuf>> {
-    let mut copies = Vec::new();
-    let entries = match fs::read_dir(kept) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(copies),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let of_this = path
-            .file_stem()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.ends_with(&format!("-{database}")));
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some(UNFINISHED) if of_this => copies.push(path),
-            Some(PARTIAL) if of_this => fs::remove_dir_all(&path)?,
-            _ => {}
-        }
-    }
-    copies.sort();
-    Ok(copies)
-}
-
-/// Copies the journals aside. On disk when it returns.
-fn keep(kept: &Path, database: &str, journals: &[(u64, PathBuf)]) -> io::Result<PathBuf> {
-    fs::create_dir_all(kept)?;
-    synced_file::sync_folder_of(kept)?;
-    let name = kept.join(format!("{}-{database}", clock::now_ms()));
-    let partial = name.with_extension(PARTIAL);
-    fs::create_dir(&partial)?;
-    for (number, path) in journals {
-        let copy = partial.join(format!("{number}.jnl"));
-        fs::copy(path, &copy)?;
-        File::open(&copy)?.sync_all()?;
-    }
-    File::open(&partial)?.sync_all()?;
-    let unfinished = name.with_extension(UNFINISHED);
-    fs::rename(&partial, &unfinished)?;
-    synced_file::sync_folder_of(&unfinished)?;
-    Ok(unfinished)
-}
-
 fn cut(journal: &Path, len: u64) -> io::Result<()> {
     let file = File::options().write(true).open(journal)?;
     file.set_len(len)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recovery::blocks::Description;
+    use crate::recovery::synced::Noted;
+
+    #[test]
+    fn a_journal_that_is_gone_is_missing_unless_tables_have_what_was_in_it() {
+        let noted = |number: u64| Noted {
+            number,
+            messages: 10 * number,
+            messages_seqno: 100 * number,
+            users_seqno: 100 * number + 1,
+        };
+        let synced = Synced {
+            journals: (3..=6).map(noted).collect(),
+            ..Synced::default()
+        };
+        // What is left, up to where the tables of messages and users go, and what that means.
+        type Case = (&'static [u64], [u64; 2], (u64, u64));
+        let cases: [Case; 8] = [
+            (&[3, 4, 5, 6], [0, 0], (0, 0)),
+            (&[4, 5, 6], [300, 301], (0, 0)),
+            (&[4, 5, 6], [0, 0], (1, 30)),
+            (&[4, 5, 6], [900, 300], (1, 0)),
+            (&[4, 5, 6], [299, 301], (1, 30)),
+            (&[5, 6], [300, 301], (1, 40)),
+            (&[3, 5], [900, 900], (2, 0)),
+            (&[], [900, 900], (4, 0)),
+        ];
+        for (left, flushed, expected) in cases {
+            let journals: Vec<(u64, PathBuf)> = left
+                .iter()
+                .map(|number| (*number, PathBuf::new()))
+                .collect();
+            let sound = [MESSAGES_ID, USERS_ID].into_iter().zip(flushed);
+            let sound = sound.map(|(keyspace, seqno)| {
+                let description = Description {
+                    id: 1,
+                    rows: 1,
+                    seqno,
+                    first_key: [].into(),
+                    last_key: [].into(),
+                };
+                (TableName { keyspace, id: 1 }, description)
+            });
+            let tree = Tree {
+                sound: sound.collect(),
+                damaged: Vec::new(),
+            };
+            let found = missing(&journals, Some(&synced), &tree);
+            assert_eq!(found, expected, "{left:?} {flushed:?}");
+        }
+    }
 }

@@ -1,76 +1,199 @@
-//! What is intact behind damage in the journals goes back into the open database.
+//! What is sound in damaged tables, and behind the damage of journals, goes back into the open database.
 //!
-//! Used by the thread that opens a database; see `writer` for what is believed.
+//! Used by the thread that opens a database; see `writer` for what is believed. Of a damaged table every sound row goes
+//! back, and what may have been in its damaged blocks is looked for in the journals, where the youngest rows still are.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fjall::PersistMode;
 
-use super::Recovery;
-use super::journal::Journal;
+use super::blocks::{self, Gap};
+use super::journal::{Journal, Show};
+use super::tree::{self, MESSAGES_ID, USERS_ID};
 use super::writer::Writer;
+use super::{Recovery, copies, list};
 use crate::database::Tables;
 use crate::error::StoreError;
 use crate::sequence::BLOCK;
-use crate::user::split_message_key;
+use crate::totals::{TOTALS_KEY, Totals};
+use crate::user::{Place, split_message_key};
 
-/// Puts back what the copied journals hold behind their damage, and counts what they do not. `flushed`: up to this
-/// seqno the tables had everything before.
+/// Puts back what a copy holds, and counts what is lost. `flushed`: up to this seqno the tables had every message before.
+/// `row`: the totals as the database shows them.
 pub(super) fn put_back(
-    journals: &[(u64, PathBuf)],
+    copy: &Path,
     tables: &Tables,
-    seed: u64,
-    flushed: Option<u64>,
+    (seed, place): (u64, Place),
+    flushed: u64,
+    row: Option<Totals>,
     found: &mut Recovery,
 ) -> Result<(), StoreError> {
-    let mut writer = Writer::new(tables, seed, PersistMode::SyncData);
-    let failed = |path: &PathBuf| {
-        let path = path.clone();
-        move |source: io::Error| StoreError::Unwritable {
-            path,
-            action: "putting back what a damaged journal holds",
-            source,
-        }
+    let mut back = PutBack {
+        writer: Writer::new(tables, seed, place, PersistMode::Buffer),
+        tables,
+        flushed,
+        found,
+        are_counted: true,
+        row,
     };
-    for (_, path) in journals {
-        let mut walk = || {
-            Journal::open(path)?.walk(&mut |item| {
-                if item.keyspace == tables.users.id() && item.behind_damage {
-                    found.accounts_put_back += writer.account(item.key, item.value)?;
-                }
-                Ok(())
-            })
-        };
-        found.bytes_lost += walk().map_err(failed(path))?;
-    }
-    let path = tables.messages.path().to_path_buf();
-    writer.finish().map_err(failed(&path))?;
-    let mut row = Row::default();
-    let mut accept = |message: Message, missing: u64, found: &mut Recovery| {
-        let are_in_tables = message
-            .seqno
-            .zip(flushed)
-            .is_some_and(|(seqno, flushed)| seqno <= flushed);
-        if !are_in_tables {
-            found.messages_lost += missing;
+    back.all(copy).map_err(|source| StoreError::Unwritable {
+        path: copy.to_path_buf(),
+        action: "putting back what is sound in damaged files",
+        source,
+    })
+}
+
+struct PutBack<'a> {
+    writer: Writer<'a>,
+    tables: &'a Tables,
+    flushed: u64,
+    found: &'a mut Recovery,
+    /// Every damaged table tells how many rows it had.
+    are_counted: bool,
+    /// The newest totals that are known.
+    row: Option<Totals>,
+}
+
+impl PutBack<'_> {
+    fn all(&mut self, copy: &Path) -> io::Result<()> {
+        let mut journals = list(copy)?;
+        let journals_are_damaged = !journals.is_empty();
+        if !journals_are_damaged {
+            journals = list(self.tables.path())?;
         }
-        if let Some((key, value)) = message.put_back {
-            found.messages_put_back += writer.message(&key, &value)?;
+        // Accounts first: they are what messages are believed by.
+        let (gaps, lost) = self.tables_of(copy, USERS_ID)?;
+        let of_gaps = self.accounts(&journals, journals_are_damaged, &gaps)?;
+        self.found.table_accounts_lost += lost.saturating_sub(of_gaps);
+        self.writer.finish()?;
+        let (gaps, lost) = self.tables_of(copy, MESSAGES_ID)?;
+        let of_gaps = self.messages_of_gaps(&journals, &gaps)?;
+        let lost_before = self.found.table_messages_lost;
+        self.found.table_messages_lost += lost.saturating_sub(of_gaps);
+        if journals_are_damaged {
+            self.messages_behind_damage(&journals)?;
+        }
+        self.writer.finish()?;
+        self.writer.claim_messages()?;
+        self.found.messages_unclaimed += self.writer.unclaimed;
+        self.found.users_touched += self.writer.finish()?;
+        // What stands in memory must be newer than the tables: inboxes are read around damage by that.
+        self.tables.flush()?;
+        if !self.are_counted {
+            let there = super::survey::survey(self.tables, self.writer.seed)
+                .map_err(|kind| io::Error::other(format!("what is left is {kind}")))?;
+            let missing = match self.row {
+                Some(row) => row.messages.saturating_sub(there.messages),
+                None => there.messages_missing,
+            };
+            self.found.table_messages_lost = lost_before + missing.max(lost);
         }
         Ok(())
-    };
-    let mut before: Option<u64> = None;
-    for (number, path) in journals {
-        if before.is_some_and(|before| before + 1 != *number) {
-            row.broken = true;
+    }
+
+    /// Puts back the sound rows of the damaged tables of a keyspace. Where there may have been others, and how many
+    /// those were.
+    fn tables_of(&mut self, copy: &Path, keyspace: u64) -> io::Result<(Vec<Gap>, u64)> {
+        let (mut gaps, mut lost) = (Vec::new(), 0u64);
+        for (name, path) in copies::tables(copy)? {
+            let (writer, found) = (&mut self.writer, &mut *self.found);
+            let sieved = blocks::rows(&path, &mut |key, value| {
+                if keyspace == USERS_ID {
+                    found.accounts_put_back += writer.account(key, value)?;
+                } else {
+                    found.messages_put_back += writer.table_message(key, value)?;
+                }
+                Ok(())
+            })?;
+            // What a row is, its key tells: two tables may have changed places.
+            if name.keyspace != keyspace {
+                continue;
+            }
+            found.bytes_lost += sieved.damaged_bytes;
+            match sieved.description {
+                Some(description) if tree::is_named(&description, name, self.writer.place) => {
+                    lost += description.rows.saturating_sub(sieved.rows);
+                }
+                _ => {
+                    self.are_counted = false;
+                    gaps.push(Gap::default());
+                }
+            }
+            gaps.extend(sieved.gaps);
         }
-        before = Some(*number);
-        let mut walk = || {
-            Journal::open(path)?.walk(&mut |item| {
+        Ok((gaps, lost))
+    }
+
+    /// How many of those put back may have stood in a damaged table.
+    fn accounts(
+        &mut self,
+        journals: &[(u64, PathBuf)],
+        are_damaged: bool,
+        gaps: &[Gap],
+    ) -> io::Result<u64> {
+        let mut of_gaps = 0;
+        let place = self.writer.place;
+        if !are_damaged && gaps.is_empty() {
+            return Ok(0);
+        }
+        for (_, path) in journals {
+            let (writer, found) = (&mut self.writer, &mut *self.found);
+            let row = &mut self.row;
+            let unreadable = walk(path, place, &mut |item| {
+                if item.keyspace == USERS_ID && item.key == TOTALS_KEY {
+                    let known = row.map_or(0, |row| row.last_sequence);
+                    let later = Totals::decode(item.value).filter(|it| it.last_sequence >= known);
+                    *row = later.or(*row);
+                }
+                let in_gap = covered(gaps, item.key);
+                if item.keyspace == USERS_ID && (item.behind_damage || in_gap) {
+                    let put_back = writer.account(item.key, item.value)?;
+                    found.accounts_put_back += put_back;
+                    of_gaps += if in_gap { put_back } else { 0 };
+                }
+                Ok(())
+            })?;
+            if are_damaged {
+                self.found.bytes_lost += unreadable;
+            }
+        }
+        Ok(of_gaps)
+    }
+
+    /// Puts back what may have stood in a damaged table. How many that were.
+    fn messages_of_gaps(&mut self, journals: &[(u64, PathBuf)], gaps: &[Gap]) -> io::Result<u64> {
+        let mut put_back = 0;
+        let place = self.writer.place;
+        if gaps.is_empty() {
+            return Ok(0);
+        }
+        for (_, path) in journals {
+            let writer = &mut self.writer;
+            walk(path, place, &mut |item| {
+                if item.keyspace == MESSAGES_ID && !item.behind_damage && covered(gaps, item.key) {
+                    put_back += writer.message(item.key, item.value)?;
+                }
+                Ok(())
+            })?;
+        }
+        self.found.messages_put_back += put_back;
+        Ok(put_back)
+    }
+
+    fn messages_behind_damage(&mut self, journals: &[(u64, PathBuf)]) -> io::Result<()> {
+        let mut row = Row::default();
+        let place = self.writer.place;
+        let mut before: Option<u64> = None;
+        for (number, path) in journals {
+            if before.is_some_and(|before| before + 1 != *number) {
+                row.broken = true;
+            }
+            before = Some(*number);
+            walk(path, place, &mut |item| {
                 // The first that is intact behind a gap may be no message.
                 row.broken |= item.after_gap;
-                if item.keyspace == tables.messages.id()
+                if item.keyspace == MESSAGES_ID
                     && let Some((_, sequence)) = split_message_key(item.key)
                     && let Some((message, missing)) = row.pass(Message {
                         sequence,
@@ -81,21 +204,42 @@ pub(super) fn put_back(
                             .then(|| (item.key.to_vec(), item.value.to_vec())),
                     })
                 {
-                    accept(message, missing, found)?;
+                    self.accept(message, missing)?;
                 }
                 Ok(())
-            })
-        };
-        walk().map_err(failed(path))?;
-        // Whatever could not be read at its end stands before the next file's first message.
-        row.broken = true;
+            })?;
+            // Whatever could not be read at its end stands before the next file's first message.
+            row.broken = true;
+        }
+        match row.last() {
+            Some((message, missing)) => self.accept(message, missing),
+            None => Ok(()),
+        }
     }
-    if let Some((message, missing)) = row.last() {
-        accept(message, missing, found).map_err(failed(&path))?;
+
+    fn accept(&mut self, message: Message, missing: u64) -> io::Result<()> {
+        let are_in_tables = message.seqno.is_some_and(|seqno| seqno <= self.flushed);
+        if !are_in_tables {
+            self.found.messages_lost += missing;
+        }
+        if let Some((key, value)) = message.put_back {
+            self.found.messages_put_back += self.writer.message(&key, &value)?;
+        }
+        Ok(())
     }
-    found.messages_unclaimed += writer.unclaimed;
-    found.users_touched += writer.finish().map_err(failed(&path))?;
-    Ok(())
+}
+
+fn covered(gaps: &[Gap], key: &[u8]) -> bool {
+    gaps.iter().any(|gap| gap.covers(key))
+}
+
+/// Of a journal that may have been written off meanwhile: then all in it stands in tables.
+fn walk(path: &Path, place: Place, show: &mut Show<'_>) -> io::Result<u64> {
+    match Journal::open(path, place) {
+        Ok(mut journal) => journal.walk(show),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// A message of a journal.

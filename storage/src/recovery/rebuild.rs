@@ -16,9 +16,9 @@ use super::blocks;
 use super::journal::Journal;
 use super::survey::{Survey, survey};
 use super::synced::Synced;
+use super::tree::{MESSAGES_ID, USERS_ID};
 use super::writer::Writer;
-use super::{DAMAGED, list, unfinished};
-use crate::clock;
+use super::{copies, list};
 use crate::database;
 use crate::error::StoreError;
 use crate::folder::{Folder, UNFINISHED_SUFFIX};
@@ -26,12 +26,10 @@ use crate::options::StoreOptions;
 use crate::reclaim::Reclaim;
 use crate::sequence::SequenceCounter;
 use crate::synced_file;
+use crate::user::Place;
 
 /// A database that was built and has yet to take its place.
 pub(crate) const REBUILT_SUFFIX: &str = "rebuilt";
-/// Keyspaces are numbered in the order of their creation.
-const MESSAGES_ID: u64 = 1;
-const USERS_ID: u64 = 2;
 
 /// What a repair did.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +63,7 @@ pub fn repair(path: &Path) -> Result<Repair, StoreError> {
     let mut repair = Repair::default();
     let mut sequence = 0;
     for number in 0..folder.databases() {
-        let known = Synced::read(&folder.synced_path(number)).map_or(0, |synced| synced.sequence);
+        let known = Synced::of(&folder, number).map_or(0, |synced| synced.sequence);
         sequence = sequence.max(known);
         rebuild(&folder, number, &options, &mut repair, &mut sequence)?;
     }
@@ -102,17 +100,21 @@ fn rebuild(
         fs::remove_dir_all(&new).map_err(failed("removing an unfinished database"))?;
     }
     let tables = database::open(&new, options, Arc::new(Reclaim::default()))?;
-    let mut writer = Writer::new(&tables, folder.seed(), PersistMode::Buffer);
+    let mut writer = Writer::new(
+        &tables,
+        folder.seed(),
+        folder.place(number),
+        PersistMode::Buffer,
+    );
     if old.exists() {
-        let sources = Sources::find(folder, &old).map_err(failed("looking for what is left"))?;
-        let beside = new.join("blocks");
+        let sources = Sources::find(folder, number).map_err(failed("looking for what is left"))?;
         let mut accounts = 0;
         let mut take = |key: &[u8], value: &[u8]| {
             accounts += writer.account(key, value)?;
             Ok(())
         };
         sources
-            .read(USERS_ID, &beside, repair, &mut take)
+            .read(USERS_ID, repair, &mut take)
             .and_then(|()| writer.finish())
             .map_err(failed("putting accounts into the new database"))?;
         let mut messages = 0;
@@ -121,7 +123,9 @@ fn rebuild(
             Ok(())
         };
         sources
-            .read(MESSAGES_ID, &beside, repair, &mut take)
+            .read(MESSAGES_ID, repair, &mut take)
+            .and_then(|()| writer.finish())
+            .and_then(|_| writer.claim_messages())
             .and_then(|()| writer.finish())
             .map_err(failed("putting messages into the new database"))?;
         info!(database = %old.display(), accounts, messages, "rebuilt");
@@ -142,14 +146,10 @@ fn rebuild(
         .and_then(|()| synced_file::sync_folder_of(&rebuilt))
         .map_err(failed("naming the new database"))?;
     if old.exists() {
-        let name = old.file_name().unwrap_or_default().to_string_lossy();
-        let kept = folder.path().join(DAMAGED);
-        let aside = kept.join(format!("{}-{name}-whole", clock::now_ms()));
-        fs::create_dir_all(&kept)
-            .and_then(|()| fs::rename(&old, &aside))
-            .and_then(|()| synced_file::sync_folder_of(&aside))
-            .map_err(failed("moving the old database aside"))?;
-        repair.kept_in.push(aside);
+        let aside = copies::keep_whole(folder.path(), &old);
+        repair
+            .kept_in
+            .push(aside.map_err(failed("moving the old database aside"))?);
     }
     // What was synced is not all there any more, and that was told.
     let mark = folder.synced_path(number);
@@ -166,57 +166,64 @@ type Take<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<()> + 'a;
 
 /// Where rows of a database may still be found.
 struct Sources {
-    database: PathBuf,
+    /// Of all keyspaces: what a row is, its key tells.
+    tables: Vec<PathBuf>,
     journals: Vec<PathBuf>,
+    place: Place,
 }
 
 impl Sources {
-    fn find(folder: &Folder, database: &Path) -> io::Result<Sources> {
-        let name = database.file_name().unwrap_or_default().to_string_lossy();
-        let mut folders = unfinished(&folder.path().join(DAMAGED), &name)?;
-        folders.push(database.to_path_buf());
-        let mut journals = Vec::new();
-        for folder in folders {
-            journals.extend(list(&folder)?.into_iter().map(|(_, path)| path));
+    fn find(folder: &Folder, number: usize) -> io::Result<Sources> {
+        let database = &*folder.database_path(number);
+        let copies = copies::unfinished(folder.path(), database)?;
+        let (mut tables, mut journals) = (Vec::new(), Vec::new());
+        for copy in &copies {
+            let of_copy = copies::tables(copy)?;
+            tables.extend(of_copy.into_iter().map(|(_, path)| path));
+        }
+        for keyspace in [MESSAGES_ID, USERS_ID] {
+            let folder = database.join(format!("keyspaces/{keyspace}/tables"));
+            match fs::read_dir(&folder) {
+                Ok(entries) => {
+                    for entry in entries {
+                        tables.push(entry?.path());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        tables.sort();
+        for folder in copies.iter().map(|copy| &**copy).chain([database]) {
+            journals.extend(list(folder)?.into_iter().map(|(_, path)| path));
         }
         Ok(Sources {
-            database: database.to_path_buf(),
+            tables,
             journals,
+            place: folder.place(number),
         })
     }
 
-    /// Shows all rows of a keyspace. What cannot be read of journals is counted with the accounts only.
-    fn read(
-        &self,
-        keyspace: u64,
-        beside: &Path,
-        repair: &mut Repair,
-        take: &mut Take<'_>,
-    ) -> io::Result<()> {
-        let folder = self.database.join(format!("keyspaces/{keyspace}/tables"));
-        let mut tables: Vec<PathBuf> = match fs::read_dir(&folder) {
-            Ok(entries) => entries
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect::<io::Result<_>>()?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        tables.sort();
-        for table in tables {
-            let sieved = blocks::rows(&table, beside, &mut |key, value| take(&key, &value))?;
-            repair.blocks_lost += sieved.damaged;
-            repair.bytes_lost += sieved.damaged_bytes;
+    /// Shows all rows of a keyspace, and those of the others' tables. What cannot be read is counted with the accounts
+    /// only.
+    fn read(&self, keyspace: u64, repair: &mut Repair, take: &mut Take<'_>) -> io::Result<()> {
+        let mut lost = (0, 0);
+        for table in &self.tables {
+            let sieved = blocks::rows(table, &mut |key, value| take(key, value))?;
+            lost.0 += sieved.damaged;
+            lost.1 += sieved.damaged_bytes;
         }
         for journal in &self.journals {
-            let unreadable = Journal::open(journal)?.walk(&mut |item| {
+            lost.1 += Journal::open(journal, self.place)?.walk(&mut |item| {
                 if item.keyspace == keyspace {
                     take(item.key, item.value)?;
                 }
                 Ok(())
             })?;
-            if keyspace == USERS_ID {
-                repair.bytes_lost += unreadable;
-            }
+        }
+        if keyspace == USERS_ID {
+            repair.blocks_lost += lost.0;
+            repair.bytes_lost += lost.1;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::inbox;
 use crate::record;
 use crate::request::FailureKind;
 use crate::rows::Rows;
-use crate::user::{UserKey, message_key, split_message_key, user_hash};
+use crate::user::{UserKey, message_key, next_user, split_message_key, user_hash};
 
 /// Inboxes that are told by name.
 const LARGEST_MAX: usize = 10;
@@ -201,31 +201,4 @@ fn without_account(tables: &Tables, snapshot: &Snapshot) -> Result<u64, FailureK
         }
     }
     Ok(without)
-}
-
-fn next_user(mut user: UserKey) -> Option<UserKey> {
-    for byte in user.iter_mut().rev() {
-        *byte = byte.wrapping_add(1);
-        if *byte != 0 {
-            return Some(user);
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_user_is_the_next() {
-        assert_eq!(next_user([0; 12]).map(|user| user[11]), Some(1));
-        let mut user = [255; 12];
-        assert_eq!(next_user(user), None);
-        user[0] = 7;
-        assert_eq!(
-            next_user(user).map(|user| (user[0], user[11])),
-            Some((8, 0))
-        );
-    }
 }

@@ -4,8 +4,9 @@
 //! a killed process leaves it exact, and a power cut not much older: a lower bound. It also carries what FORMAT says,
 //! because nothing can be found in a data folder without its seed.
 //!
-//! Layout, integers little-endian: `"IRISSYN1" | seed u64 | databases u64 | sequence u64 | first journal u64 | last
-//! journal u64 | crc32 u32`; the CRC covers all before it.
+//! Layout, integers little-endian: `"IRISSYN2" | seed u64 | databases u64 | number of the database u64 | sequence u64 |
+//! journals u64`, for each of 16 journals, oldest first, `number u64 | messages u64 | messages' seqno u64 | users' seqno u64` (zeros where there are
+//! fewer), then `crc32 u32`; the CRC covers all before it.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,20 +18,34 @@ use super::fields::Fields;
 use super::list;
 use crate::folder::Folder;
 
-const MAGIC: &[u8; 8] = b"IRISSYN1";
-const LEN: usize = 8 + 5 * 8 + 4;
+const MAGIC: &[u8; 8] = b"IRISSYN2";
+/// The journals of a database are bounded by `journal_bytes_max`: four or five, and some more while one keyspace is
+/// behind with its tables.
+const JOURNALS_MAX: usize = 16;
+const LEN: usize = 8 + 5 * 8 + JOURNALS_MAX * 4 * 8 + 4;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// What was synced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Synced {
     pub(crate) seed: u64,
     pub(crate) databases: u64,
+    pub(crate) number: u64,
     /// The highest sequence of a message that was synced.
     pub(crate) sequence: u64,
-    /// Numbers of the oldest and the newest journal file.
-    pub(crate) first_journal: u64,
-    pub(crate) last_journal: u64,
+    /// The journal files there were, oldest first; of very many the newest.
+    pub(crate) journals: Vec<Noted>,
+}
+
+/// What is known of a journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Noted {
+    pub(crate) number: u64,
+    /// Messages that were written to it, at most.
+    pub(crate) messages: u64,
+    /// The highest seqno in it of a message and of an account, at least: that of its last batch may be missing.
+    pub(crate) messages_seqno: u64,
+    pub(crate) users_seqno: u64,
 }
 
 impl Synced {
@@ -42,28 +57,62 @@ impl Synced {
             return None;
         }
         let mut fields = Fields(checked.strip_prefix(MAGIC)?);
-        Some(Synced {
+        let mut synced = Synced {
             seed: fields.u64()?,
             databases: fields.u64()?,
+            number: fields.u64()?,
             sequence: fields.u64()?,
-            first_journal: fields.u64()?,
-            last_journal: fields.u64()?,
-        })
+            journals: Vec::new(),
+        };
+        for _ in 0..fields.u64()? {
+            synced.journals.push(Noted {
+                number: fields.u64()?,
+                messages: fields.u64()?,
+                messages_seqno: fields.u64()?,
+                users_seqno: fields.u64()?,
+            });
+        }
+        Some(synced)
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut content = Vec::with_capacity(LEN);
-        content.extend_from_slice(MAGIC);
-        for field in [
+    /// Reads the mark of a database; `None` too if it is another's.
+    pub(crate) fn of(folder: &Folder, number: usize) -> Option<Synced> {
+        let synced = Synced::read(&folder.synced_path(number))?;
+        (synced.seed == folder.seed() && synced.number == number as u64).then_some(synced)
+    }
+
+    /// What is known of this journal.
+    pub(crate) fn noted(&self, number: u64) -> Option<&Noted> {
+        self.journals.iter().find(|noted| noted.number == number)
+    }
+
+    fn encode(&self) -> [u8; LEN] {
+        let mut content = [0; LEN];
+        let (magic, fields) = content.split_at_mut(MAGIC.len());
+        magic.copy_from_slice(MAGIC);
+        let head = [
             self.seed,
             self.databases,
+            self.number,
             self.sequence,
-            self.first_journal,
-            self.last_journal,
-        ] {
-            content.extend_from_slice(&field.to_le_bytes());
+            self.journals.len() as u64,
+        ];
+        let journals = self.journals.iter().flat_map(|noted| {
+            [
+                noted.number,
+                noted.messages,
+                noted.messages_seqno,
+                noted.users_seqno,
+            ]
+        });
+        for (place, field) in fields
+            .chunks_exact_mut(8)
+            .zip(head.into_iter().chain(journals))
+        {
+            place.copy_from_slice(&field.to_le_bytes());
         }
-        content.extend_from_slice(&crc32fast::hash(&content).to_le_bytes());
+        let (checked, crc) = content.split_at_mut(LEN - 4);
+        crc.copy_from_slice(&crc32fast::hash(checked).to_le_bytes());
         content
     }
 }
@@ -80,11 +129,13 @@ pub(crate) struct Mark {
 impl Mark {
     /// Goes on with a database's mark. `sequence`: the highest that it shows now.
     pub(crate) fn open(folder: &Folder, number: usize, sequence: u64) -> io::Result<Mark> {
+        let path = folder.synced_path(number);
+        let before = Synced::of(folder, number).unwrap_or_default();
         let file = File::options()
             .write(true)
             .create(true)
             .truncate(false)
-            .open(folder.synced_path(number))?;
+            .open(path)?;
         file.set_len(LEN as u64)?;
         let mut mark = Mark {
             file,
@@ -92,9 +143,9 @@ impl Mark {
             synced: Synced {
                 seed: folder.seed(),
                 databases: folder.databases() as u64,
+                number: number as u64,
                 sequence,
-                first_journal: 0,
-                last_journal: 0,
+                journals: before.journals,
             },
             synced_at: Instant::now(),
         };
@@ -104,14 +155,36 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Notes that everything up to this sequence is on disk.
-    pub(crate) fn note(&mut self, sequence: u64) -> io::Result<()> {
+    /// Notes that everything up to this sequence is on disk. `messages`: so many were added; `seqnos`: the highest of
+    /// messages and users that stand in memory.
+    pub(crate) fn note(
+        &mut self,
+        sequence: u64,
+        messages: u64,
+        seqnos: [Option<u64>; 2],
+    ) -> io::Result<()> {
         self.synced.sequence = self.synced.sequence.max(sequence);
         let journal = |number: u64| self.database.join(format!("{number}.jnl"));
-        if !journal(self.synced.first_journal).exists()
-            || journal(self.synced.last_journal + 1).exists()
-        {
+        let (first, last) = (self.synced.journals.first(), self.synced.journals.last());
+        let is_changed = first.is_none_or(|first| !journal(first.number).exists())
+            || last.is_none_or(|last| journal(last.number + 1).exists());
+        let newest = self.synced.journals.last_mut();
+        let was_newest = newest.map(|newest| {
+            newest.messages += messages;
+            newest.number
+        });
+        if is_changed {
             self.look_at_journals()?;
+        }
+        if let Some(last) = self.synced.journals.last_mut() {
+            let [messages_seqno, users_seqno] = seqnos.map(Option::unwrap_or_default);
+            if was_newest != Some(last.number) {
+                // The batch may stand in either.
+                last.messages += messages;
+                return self.write();
+            }
+            last.messages_seqno = last.messages_seqno.max(messages_seqno);
+            last.users_seqno = last.users_seqno.max(users_seqno);
         }
         self.write()?;
         if self.synced_at.elapsed() >= SYNC_EVERY {
@@ -129,11 +202,21 @@ impl Mark {
         self.file.write_all_at(&self.synced.encode(), 0)
     }
 
+    /// Forgets what was noted of those that are gone.
     fn look_at_journals(&mut self) -> io::Result<()> {
-        let journals = list(&self.database)?;
-        let number = |journal: Option<&(u64, PathBuf)>| journal.map_or(0, |(number, _)| *number);
-        self.synced.first_journal = number(journals.first());
-        self.synced.last_journal = number(journals.last());
+        let journals = list(&self.database)?.into_iter().map(|(number, _)| number);
+        let mut journals: Vec<Noted> = journals
+            .map(|number| {
+                let noted = self.synced.noted(number).copied();
+                noted.unwrap_or(Noted {
+                    number,
+                    ..Noted::default()
+                })
+            })
+            .collect();
+        let surplus = journals.len().saturating_sub(JOURNALS_MAX);
+        journals.drain(..surplus);
+        self.synced.journals = journals;
         Ok(())
     }
 }
@@ -162,24 +245,32 @@ mod tests {
         }
         let path = folder.synced_path(0);
         let mut mark = Mark::open(&folder, 0, 10).expect("opened");
-        mark.note(12).expect("noted");
-        mark.note(11).expect("noted");
+        mark.note(12, 5, [Some(7), None]).expect("noted");
+        mark.note(11, 2, [None, Some(9)]).expect("noted");
+        let noted = |number, messages, messages_seqno, users_seqno| Noted {
+            number,
+            messages,
+            messages_seqno,
+            users_seqno,
+        };
         let expected = Synced {
             seed: folder.seed(),
             databases: 2,
+            number: 0,
             sequence: 12,
-            first_journal: 3,
-            last_journal: 4,
+            journals: vec![noted(3, 0, 0, 0), noted(4, 7, 7, 9)],
         };
         assert_eq!(Synced::read(&path), Some(expected));
-        // The oldest went, and there is a newer one.
+        // The oldest went, and there is a newer one. Nobody knows which of them has the batch.
         fs::rename(database.join("3.jnl"), database.join("5.jnl")).expect("renamed");
-        mark.note(13).expect("noted");
+        mark.note(13, 1, [Some(11), Some(11)]).expect("noted");
         let now = Synced::read(&path).expect("sound");
-        assert_eq!(
-            (now.sequence, now.first_journal, now.last_journal),
-            (13, 4, 5)
-        );
+        let journals = vec![noted(4, 8, 7, 9), noted(5, 1, 0, 0)];
+        assert_eq!((now.sequence, &now.journals), (13, &journals));
+        drop(mark);
+        // Another life goes on with it.
+        drop(Mark::open(&folder, 0, 13).expect("opened"));
+        assert_eq!(Synced::read(&path).expect("sound").journals, journals);
         let content = fs::read(&path).expect("read");
         for bit in 0..content.len() * 8 {
             let mut flipped = content.clone();

@@ -8,8 +8,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 /// Read at once: enough that a walk through a file makes few calls.
 const AHEAD: usize = 256 * 1024;
+const PAGE: usize = 4096;
 
 /// A file that is looked at piece by piece.
 pub(crate) struct Window {
@@ -46,7 +49,7 @@ impl Window {
             self.buffer.resize(len.max(AHEAD).min(left), 0);
             self.buffer.shrink_to(AHEAD.max(len));
             self.start = at;
-            if let Err(error) = self.file.read_exact_at(&mut self.buffer, at) {
+            if let Err(error) = read(&self.file, &mut self.buffer, at) {
                 self.buffer.clear();
                 return Err(error);
             }
@@ -73,4 +76,20 @@ impl Window {
         }
         Ok(None)
     }
+}
+
+/// Reads it whole. What the disk cannot read is zeros, a page at a time: no checksum will match.
+fn read(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
+    let is_lost = |error: &io::Error| error.raw_os_error() == Some(Errno::IO.raw_os_error());
+    match file.read_exact_at(buffer, at) {
+        Err(error) if is_lost(&error) => {}
+        read => return read,
+    }
+    for (page, at) in buffer.chunks_mut(PAGE).zip((at..).step_by(PAGE)) {
+        match file.read_exact_at(page, at) {
+            Err(error) if is_lost(&error) => page.fill(0),
+            read => read?,
+        }
+    }
+    Ok(())
 }

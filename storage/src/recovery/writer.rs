@@ -9,12 +9,12 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use fjall::{OwnedWriteBatch, PersistMode, Slice};
+use fjall::{OwnedWriteBatch, PersistMode, Readable, Slice};
 
 use crate::account::{self, Account, Stored, Tail};
 use crate::database::Tables;
 use crate::record;
-use crate::user::{UserKey, split_message_key, user_hash};
+use crate::user::{Place, UserKey, message_key, next_user, split_message_key, user_hash};
 
 /// What is written at once.
 const BATCH_ITEMS_MAX: usize = 1024;
@@ -25,7 +25,8 @@ const USERS_COUNTED_MAX: usize = 1 << 20;
 /// A database that rows are put into.
 pub(super) struct Writer<'a> {
     tables: &'a Tables,
-    seed: u64,
+    pub(super) seed: u64,
+    pub(super) place: Place,
     mode: PersistMode,
     batch: OwnedWriteBatch,
     /// Accounts of the batch.
@@ -45,10 +46,11 @@ pub(super) struct Writer<'a> {
 
 impl Writer<'_> {
     /// `mode`: how durable each batch is.
-    pub(super) fn new(tables: &Tables, seed: u64, mode: PersistMode) -> Writer<'_> {
+    pub(super) fn new(tables: &Tables, seed: u64, place: Place, mode: PersistMode) -> Writer<'_> {
         Writer {
             tables,
             seed,
+            place,
             mode,
             batch: tables.database.batch(),
             accounts: HashMap::new(),
@@ -68,7 +70,8 @@ impl Writer<'_> {
             return Ok(0);
         };
         let name = str::from_utf8(stored.name).unwrap_or_default();
-        if !account::name_is_sound(name) || user != user_hash(self.seed, name).key() {
+        let is_its_own = account::name_is_sound(name) && user == user_hash(self.seed, name).key();
+        if !is_its_own || !self.place.owns(user) {
             return Ok(0);
         }
         self.sequence = self
@@ -98,48 +101,110 @@ impl Writer<'_> {
 
     /// Puts a message in unless it is there or was burned. How many that were.
     pub(super) fn message(&mut self, key: &[u8], value: &[u8]) -> io::Result<u64> {
+        if self.tables.messages.contains_key(key).unwrap_or(false) {
+            self.note_sequence(key);
+            return Ok(0);
+        }
+        self.table_message(key, value)
+    }
+
+    /// Puts a message in that stood in a table which was taken out, and so in no other, unless it was burned. How many
+    /// that were.
+    pub(super) fn table_message(&mut self, key: &[u8], value: &[u8]) -> io::Result<u64> {
         let Some((user, sequence)) = split_message_key(key) else {
             return Ok(0);
         };
-        if record::view(value).is_err() {
+        if record::view(value).is_err() || !self.place.owns(user) {
             return Ok(0);
         }
-        self.sequence = self.sequence.max(sequence);
+        self.note_sequence(key);
         let head = match self.head {
             Some((of, head)) if of == user => head,
             _ => {
-                let known = self.tables.users.get(user).ok().flatten();
-                let known = known
-                    .as_deref()
-                    .and_then(|known| account::decode(known).ok());
-                let head = known.map(|known| known.account.head);
+                let head = self.known(user).map(|account| account.head);
                 self.head = Some((user, head));
                 head
             }
         };
-        if head.is_some_and(|head| sequence < head)
-            || self.tables.messages.contains_key(key).unwrap_or(false)
-        {
+        if head.is_some_and(|head| sequence < head) {
             return Ok(0);
         }
         if head.is_none() {
-            let unnamed = account::encode(&Stored {
-                account: Account::default(),
-                tail: Tail::default(),
-                tail_life: 0,
-                name: b"",
-            });
-            self.accounts.insert(user, unnamed);
+            self.make(user, Account::default());
             self.head = Some((user, Some(0)));
-            if self.made.len() < USERS_COUNTED_MAX {
-                self.made.insert(user);
-            }
         }
         self.unclaimed += u64::from(self.made.contains(&user));
         self.batch.insert(&self.tables.messages, key, value);
         self.touched(user);
         self.grow(value.len())?;
         Ok(1)
+    }
+
+    fn note_sequence(&mut self, key: &[u8]) {
+        if let Some((_, sequence)) = split_message_key(key) {
+            self.sequence = self.sequence.max(sequence);
+        }
+    }
+
+    fn known(&self, user: UserKey) -> Option<Account> {
+        let known = self.tables.users.get(user).ok().flatten();
+        let known = known
+            .as_deref()
+            .and_then(|known| account::decode(known).ok());
+        known.map(|known| known.account)
+    }
+
+    /// An account that has no name until the first to hash to this key takes it over.
+    fn make(&mut self, user: UserKey, account: Account) {
+        let unnamed = account::encode(&Stored {
+            account,
+            tail: Tail::default(),
+            tail_life: 0,
+            name: b"",
+        });
+        self.accounts.insert(user, unnamed);
+        if self.made.len() < USERS_COUNTED_MAX {
+            self.made.insert(user);
+        }
+    }
+
+    /// Makes an account for every user who has messages and none: without one nobody is given them. To be called when
+    /// all that was put in is written.
+    pub(super) fn claim_messages(&mut self) -> io::Result<()> {
+        let tables = self.tables;
+        let snapshot = tables.database.snapshot();
+        let mut from = message_key([0; 12], 0);
+        // It ends at a block that cannot be read; behind that, users are claimed when that table is taken out.
+        while let Some(Ok((key, value))) = snapshot
+            .range(&tables.messages, from..)
+            .next()
+            .map(|guard| guard.into_inner())
+        {
+            let (user, _) = split_message_key(&key).ok_or(io::ErrorKind::InvalidData)?;
+            let account = snapshot
+                .get(&tables.users, user)
+                .map_err(io::Error::other)?;
+            let is_made = account
+                .as_deref()
+                .is_none_or(|account| account::decode(account).is_ok_and(|it| it.name.is_empty()));
+            if is_made {
+                // What stood before the first was burned, as far as anybody can know.
+                let burned = record::view(&value).ok().map(|view| Account {
+                    head: 0,
+                    burned_messages: view.ordinal.saturating_sub(1),
+                    burned_bytes: view.cumulative_bytes.saturating_sub(value.len() as u64),
+                    last_seen_ms: 0,
+                });
+                self.make(user, burned.unwrap_or_default());
+                self.touched(user);
+                self.grow(0)?;
+            }
+            match next_user(user) {
+                Some(next) => from = message_key(next, 0),
+                None => break,
+            }
+        }
+        Ok(())
     }
 
     /// Writes what is left. How many users were touched.

@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::client::{Envelope, Write};
 use crate::databases::Databases;
+use crate::disk::Condition;
 use crate::error::StoreError;
 use crate::folder::Folder;
 use crate::metrics::{Counts, lock};
@@ -43,6 +44,7 @@ impl Upkeep {
         databases: Arc<Databases>,
         writes: Arc<[Sender<Envelope<Write>>]>,
         counts: Arc<Counts>,
+        condition: Arc<Condition>,
         options: &StoreOptions,
     ) -> Result<Upkeep, StoreError> {
         let closing = Arc::new(AtomicBool::new(false));
@@ -65,6 +67,7 @@ impl Upkeep {
             databases,
             writes,
             counts,
+            condition,
             closing: Arc::clone(&closing),
             memtable_bytes: options.memtable_bytes,
             slack_bytes: options.space_slack_bytes,
@@ -119,6 +122,7 @@ struct Round {
     databases: Arc<Databases>,
     writes: Arc<[Sender<Envelope<Write>>]>,
     counts: Arc<Counts>,
+    condition: Arc<Condition>,
     closing: Arc<AtomicBool>,
     memtable_bytes: u64,
     slack_bytes: u64,

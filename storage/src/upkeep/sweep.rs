@@ -42,7 +42,10 @@ impl Round {
             let look = |tables: &_| look(tables, keeper.cursor, clock::now_ms());
             let (found, cursor) = match self.databases.lend(keeper.number, look) {
                 Some(Ok(looked)) => looked,
-                Some(Err(error)) => return error!(%error, "expired messages cannot be looked for"),
+                Some(Err(error)) => {
+                    self.condition.note_unreadable(keeper.number);
+                    return error!(%error, "expired messages cannot be looked for");
+                }
                 None => return,
             };
             for expired in found {

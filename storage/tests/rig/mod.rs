@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -310,4 +310,18 @@ pub fn copy_folder(from: &Path, to: &Path) {
             fs::copy(&path, &copy).expect("copied");
         }
     }
+}
+
+/// The tables of the messages of database 0, oldest first.
+pub fn tables(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join("inbox-0/keyspaces/1/tables")).expect("tables");
+    let mut tables: Vec<(u64, PathBuf)> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| {
+            let name = path.file_name().expect("a name").to_string_lossy();
+            (name.parse().expect("a number"), path)
+        })
+        .collect();
+    tables.sort();
+    tables.into_iter().map(|(_, path)| path).collect()
 }
