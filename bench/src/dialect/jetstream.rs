@@ -14,6 +14,9 @@ use super::{Dialect, Garbled, Heard, Outcome};
 
 /// The stream that holds everything.
 const STREAM: &str = "IRIS";
+/// Consumers that the stream may have: one for each user. Since 2.15 a stream that says nothing of it
+/// may have only a few.
+const CONSUMERS_MAX: u32 = 1_000_000;
 /// Messages asked for at a time. A server lets 1,000 be unacknowledged, unless told otherwise.
 const PAGE: u32 = 256;
 /// How long the server keeps a request for a page, in ns.
@@ -44,7 +47,7 @@ pub(crate) fn create_stream(out: &mut Vec<u8>) {
     nats_wire::subscribe(out, &["made"], 1);
     let config = format!(
         "{{\"name\":\"{STREAM}\",\"subjects\":[\"inbox.>\"],\"retention\":\"workqueue\",\
-         \"storage\":\"file\",\"num_replicas\":1,\"discard\":\"old\",\"max_consumers\":-1,\
+         \"storage\":\"file\",\"num_replicas\":1,\"discard\":\"old\",\"max_consumers\":{CONSUMERS_MAX},\
          \"max_msgs\":-1,\"max_bytes\":-1,\"max_age\":0}}"
     );
     let subject = ["$JS.API.STREAM.CREATE.", STREAM];
