@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Output;
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Mutex;
 
 mod support;
 
@@ -26,20 +25,11 @@ enum Conduct {
     HangsUpAfterAHundred,
 }
 
-type Users = Arc<Mutex<HashMap<String, TcpStream>>>;
+type Users = Mutex<HashMap<String, TcpStream>>;
 
 /// A slow but simple router of the classic protocol, which lives as long as the test process.
 fn serve(conduct: Conduct) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let address = listener.local_addr().expect("its address");
-    let users = Users::default();
-    thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let users = users.clone();
-            thread::spawn(move || serve_one(socket, &users, conduct));
-        }
-    });
-    address
+    support::serve(move |socket, users: &Users| serve_one(socket, users, conduct))
 }
 
 fn serve_one(mut socket: TcpStream, users: &Users, conduct: Conduct) {

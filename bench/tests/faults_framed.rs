@@ -5,9 +5,8 @@ mod support;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
 
 use iris_protocol::framed::{self, Answer, DecodeLimits, Decoded, Frame, Welcome, encode};
 use iris_protocol::{MessageId, Outcome, RefusalReason};
@@ -31,20 +30,11 @@ struct Reader {
     kept: Option<Vec<u8>>,
 }
 
-type Readers = Arc<Mutex<HashMap<String, Reader>>>;
+type Readers = Mutex<HashMap<String, Reader>>;
 
 /// A slow but simple router, which lives as long as the test process.
 fn serve(conduct: Conduct) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let address = listener.local_addr().expect("its address");
-    let readers = Readers::default();
-    thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let readers = readers.clone();
-            thread::spawn(move || serve_one(socket, &readers, conduct));
-        }
-    });
-    address
+    support::serve(move |socket, readers: &Readers| serve_one(socket, readers, conduct))
 }
 
 fn serve_one(mut socket: TcpStream, readers: &Readers, conduct: Conduct) {

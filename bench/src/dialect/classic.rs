@@ -70,8 +70,11 @@ mod tests {
             number: 7,
         };
         let mut bytes = classic::LOGIN_OK.to_vec();
-        message.encode(&mut bytes, 24);
-        message.encode(&mut bytes, 100);
+        for len in [24, 100] {
+            let mut payload = Vec::new();
+            message.encode_over(&mut payload, len);
+            bytes.extend_from_slice(&payload);
+        }
         for cut in 0..bytes.len() {
             let (mut client, mut heard) = (Classic::default(), Vec::new());
             let used = client

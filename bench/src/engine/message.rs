@@ -27,16 +27,19 @@ impl Message {
     /// The longest: what a classic length can say.
     pub const BYTES_MAX: u32 = 65_535;
 
-    /// Appends the message in `len` bytes; in [`Self::BYTES_MIN`] if that is more.
-    pub fn encode(&self, out: &mut Vec<u8>, len: u32) {
+    /// Writes the message in `len` bytes, in [`Self::BYTES_MIN`] if that is more, over another one
+    /// that was written here before, if any.
+    pub fn encode_over(&self, out: &mut Vec<u8>, len: u32) {
         let len = len.max(Self::BYTES_MIN);
-        let end = out.len() + len as usize;
-        out.extend_from_slice(&MARK.to_le_bytes());
-        out.extend_from_slice(&len.to_le_bytes());
-        out.extend_from_slice(&self.due_ns.to_le_bytes());
-        out.extend_from_slice(&self.stream.to_le_bytes());
-        out.extend_from_slice(&self.number.to_le_bytes());
-        out.resize(end, 0);
+        out.resize(len as usize, 0);
+        let Some(head) = out.first_chunk_mut::<{ Self::BYTES_MIN as usize }>() else {
+            return;
+        };
+        head[..4].copy_from_slice(&MARK.to_le_bytes());
+        head[4..8].copy_from_slice(&len.to_le_bytes());
+        head[8..16].copy_from_slice(&self.due_ns.to_le_bytes());
+        head[16..20].copy_from_slice(&self.stream.to_le_bytes());
+        head[20..].copy_from_slice(&self.number.to_le_bytes());
     }
 
     /// The length of the message that `bytes` begin with; `None` if that is not there yet.
@@ -89,7 +92,7 @@ mod tests {
         };
         for len in [0, 24, 25, 64, 65_535] {
             let mut bytes = Vec::new();
-            message.encode(&mut bytes, len);
+            message.encode_over(&mut bytes, len);
             assert_eq!(bytes.len(), len.max(24) as usize);
             assert_eq!(Message::len(&bytes), Ok(Some(bytes.len())));
             assert_eq!(Message::decode(&bytes), Some(message));

@@ -4,6 +4,8 @@
 //! written; a connection has at most one send in flight. An outbox is as large as what its
 //! scenario lets be in flight: nothing else bounds it.
 
+use std::rc::Rc;
+
 use super::message::Message;
 use super::names::Names;
 use crate::dialect::{Dialect, Garbled, Heard, Protocol};
@@ -17,13 +19,15 @@ pub struct Post {
     names: Names,
     lines: Vec<Line>,
     dirty: Vec<u32>,
-    spares: Vec<Vec<u8>>,
-    scratch: Vec<u8>,
+    spares: Vec<Rc<Vec<u8>>>,
+    /// The message that is written; behind its head always zeroes.
+    payload: Vec<u8>,
+    owed: Vec<u8>,
 }
 
 struct Line {
     dialect: Box<dyn Dialect>,
-    outbox: Vec<u8>,
+    outbox: Option<Rc<Vec<u8>>>,
     sending: bool,
     dirty: bool,
 }
@@ -36,21 +40,21 @@ impl Post {
             lines: Vec::new(),
             dirty: Vec::new(),
             spares: Vec::new(),
-            scratch: Vec::new(),
+            payload: Vec::new(),
+            owed: Vec::new(),
         }
     }
 
     /// Sends `message`, `len` bytes of it, from client `client` to user `reader`. `number` is the
     /// sender's own, see [`Dialect::send`].
     pub fn send(&mut self, client: u32, number: u64, reader: u32, message: &Message, len: u32) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        message.encode(&mut scratch, len);
+        let mut payload = std::mem::take(&mut self.payload);
+        message.encode_over(&mut payload, len);
         let reader = self.names.of(reader);
         self.write(client, |dialect, outbox| {
-            dialect.send(number, reader.as_str(), &scratch, outbox);
+            dialect.send(number, reader.as_str(), &payload, outbox);
         });
-        self.scratch = scratch;
+        self.payload = payload;
     }
 
     /// Asks for the presence of user `about`. `false`: the protocol has none.
@@ -67,7 +71,7 @@ impl Post {
     pub(super) fn log_in(&mut self, client: u32, user: u32) {
         let line = Line {
             dialect: self.protocol.client(),
-            outbox: Vec::new(),
+            outbox: None,
             // Until it has a slot: see `connected`.
             sending: true,
             dirty: false,
@@ -84,7 +88,7 @@ impl Post {
 
     /// The connection can be written to from now on.
     pub(super) fn connected(&mut self, client: u32) {
-        self.sent(client, Vec::new());
+        self.idle(client);
     }
 
     /// Shows a client what it received; answers how much of it was used up.
@@ -99,28 +103,42 @@ impl Post {
 
     /// Has a client write what it owes for what it heard.
     pub(super) fn owe(&mut self, client: u32) {
-        self.write(client, |dialect, outbox| dialect.owe(outbox));
+        self.lines[client as usize].dialect.owe(&mut self.owed);
+        if !self.owed.is_empty() {
+            let mut owed = std::mem::take(&mut self.owed);
+            self.write(client, |_, outbox| outbox.extend_from_slice(&owed));
+            owed.clear();
+            self.owed = owed;
+        }
     }
 
     /// Takes the next client whose outbox is to be sent, and the bytes.
-    pub(super) fn next_due(&mut self) -> Option<(u32, Vec<u8>)> {
-        let client = self.dirty.pop()?;
-        let line = &mut self.lines[client as usize];
-        line.dirty = false;
-        // Both end together with a connection.
-        if line.sending || line.outbox.is_empty() {
-            return Some((client, Vec::new()));
+    pub(super) fn next_due(&mut self) -> Option<(u32, Rc<Vec<u8>>)> {
+        loop {
+            let client = self.dirty.pop()?;
+            let line = &mut self.lines[client as usize];
+            line.dirty = false;
+            // A connection that ended takes its outbox with it.
+            if !line.sending
+                && let Some(chunk) = line.outbox.take()
+            {
+                line.sending = true;
+                return Some((client, chunk));
+            }
         }
-        line.sending = true;
-        Some((client, std::mem::take(&mut line.outbox)))
     }
 
-    /// A send of a client has ended; its emptied chunk comes back.
-    pub(super) fn sent(&mut self, client: u32, chunk: Vec<u8>) {
+    /// A send of a client has ended; its chunk comes back.
+    pub(super) fn sent(&mut self, client: u32, chunk: Rc<Vec<u8>>) {
         self.spare(chunk);
+        self.idle(client);
+    }
+
+    /// Nothing of a client is being sent.
+    fn idle(&mut self, client: u32) {
         let line = &mut self.lines[client as usize];
         line.sending = false;
-        if !line.outbox.is_empty() && !line.dirty {
+        if line.outbox.is_some() && !line.dirty {
             line.dirty = true;
             self.dirty.push(client);
         }
@@ -129,32 +147,35 @@ impl Post {
     /// Whether a client has bytes that are not sent yet.
     pub(super) fn is_waiting(&self, client: u32) -> bool {
         let line = &self.lines[client as usize];
-        line.sending || !line.outbox.is_empty()
+        line.sending || line.outbox.is_some()
     }
 
     /// Keeps a chunk for later.
-    pub(super) fn spare(&mut self, mut chunk: Vec<u8>) {
-        if chunk.capacity() > 0 && self.spares.len() < SPARES_MAX {
-            chunk.clear();
+    pub(super) fn spare(&mut self, mut chunk: Rc<Vec<u8>>) {
+        if self.spares.len() < SPARES_MAX {
+            Rc::make_mut(&mut chunk).clear();
             self.spares.push(chunk);
         }
     }
 
     fn write(&mut self, client: u32, write: impl FnOnce(&mut dyn Dialect, &mut Vec<u8>)) {
-        let line = &mut self.lines[client as usize];
-        let mut outbox = std::mem::take(&mut line.outbox);
-        if outbox.capacity() == 0 {
-            outbox = self.spares.pop().unwrap_or_default();
-        }
-        write(&mut *line.dialect, &mut outbox);
+        let Self {
+            lines,
+            dirty,
+            spares,
+            ..
+        } = self;
+        let line = &mut lines[client as usize];
+        let outbox = line
+            .outbox
+            .get_or_insert_with(|| spares.pop().unwrap_or_default());
+        let outbox = Rc::make_mut(outbox);
+        write(&mut *line.dialect, outbox);
         if outbox.is_empty() {
-            self.spare(outbox);
-            return;
-        }
-        line.outbox = outbox;
-        if !line.dirty && !line.sending {
+            spares.extend(line.outbox.take());
+        } else if !line.dirty && !line.sending {
             line.dirty = true;
-            self.dirty.push(client);
+            dirty.push(client);
         }
     }
 }

@@ -59,6 +59,34 @@ pub struct Recorder {
     to_ns: u64,
     tally: Tally,
     current: Interval,
+    /// Not in the histograms yet.
+    taken: Alike,
+    late: Alike,
+}
+
+/// One latency after another that is the same: what comes in a turn comes at one time, and much of
+/// it was due at one time.
+#[derive(Debug, Default)]
+struct Alike {
+    ns: u64,
+    count: u64,
+}
+
+impl Alike {
+    fn add(&mut self, ns: u64, histogram: &mut Histogram<u64>) {
+        if ns != self.ns {
+            self.fold(histogram);
+            self.ns = ns;
+        }
+        self.count += 1;
+    }
+
+    fn fold(&mut self, histogram: &mut Histogram<u64>) {
+        if self.count > 0 {
+            histogram.saturating_record_n(self.ns, self.count);
+            self.count = 0;
+        }
+    }
 }
 
 impl Recorder {
@@ -85,6 +113,8 @@ impl Recorder {
             to_ns: u64::MAX,
             tally,
             current,
+            taken: Alike::default(),
+            late: Alike::default(),
         }
     }
 
@@ -99,7 +129,7 @@ impl Recorder {
         if self.measures(due_ns) {
             self.tally.due += 1;
             let late = now_ns.saturating_sub(due_ns);
-            self.tally.late_ns.saturating_record(late);
+            self.late.add(late, &mut self.tally.late_ns);
         }
     }
 
@@ -114,7 +144,7 @@ impl Recorder {
         }
         if self.measures(due_ns) {
             let latency = now_ns.saturating_sub(due_ns);
-            self.current.latency_ns.saturating_record(latency);
+            self.taken.add(latency, &mut self.current.latency_ns);
         }
     }
 
@@ -129,6 +159,7 @@ impl Recorder {
     /// What was recorded.
     #[must_use]
     pub fn finish(mut self, now_ns: u64) -> Tally {
+        self.late.fold(&mut self.tally.late_ns);
         self.next_interval(now_ns);
         for interval in &self.tally.intervals {
             self.tally.latency_ns += &interval.latency_ns;
@@ -141,6 +172,7 @@ impl Recorder {
     }
 
     fn next_interval(&mut self, now_ns: u64) {
+        self.taken.fold(&mut self.current.latency_ns);
         let next = Interval {
             from_ns: now_ns,
             to_ns: now_ns,

@@ -13,14 +13,14 @@ use serde::Serialize;
 use super::message::Message;
 
 /// Streams of all senders together, about: the tables stay in the caches.
-const STREAMS_MAX: u32 = 1 << 18;
+const STREAMS_MAX: u32 = 1 << 17;
 /// Readers that one sender has at most.
-const READERS_MAX: u32 = 64;
+const READERS_MAX: u32 = 16;
 
 /// Who sends to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topology {
-    /// Each of `users` sends to up to 64 others, which are drawn once and at random.
+    /// Each of `users` sends to up to 16 others, which are drawn once and at random.
     Mesh {
         /// Users, 2 and up.
         users: u32,
@@ -86,9 +86,13 @@ impl Topology {
     /// The reader of a stream.
     #[must_use]
     pub fn reader(self, stream: u32) -> u32 {
+        self.reader_for(self.sender(stream), stream)
+    }
+
+    /// The same where the sender is known.
+    fn reader_for(self, sender: u32, stream: u32) -> u32 {
         match self {
             Self::Mesh { users } => {
-                let sender = self.sender(stream);
                 // A number from the stream's own, spread over everyone else.
                 let mut mixed = (u64::from(stream) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -233,7 +237,7 @@ impl Streams {
             stream: index,
             number: stream.sent,
         };
-        (message, self.topology.reader(index))
+        (message, self.topology.reader_for(sender, index))
     }
 
     /// A message came to user `reader`.
@@ -244,7 +248,8 @@ impl Streams {
             self.faults.strays += 1;
             return Taken::Stray;
         };
-        if self.topology.reader(message.stream) != reader {
+        let sender = message.stream / self.readers_each;
+        if self.topology.reader_for(sender, message.stream) != reader {
             self.faults.strays += 1;
             return Taken::Stray;
         }
@@ -260,7 +265,7 @@ impl Streams {
             return Taken::Again;
         }
         self.delivered += 1;
-        self.settled(self.sender(message.stream));
+        self.settled(sender);
         Taken::New
     }
 
@@ -342,7 +347,7 @@ mod tests {
         for users in [2, 3, 200, 10_000, 1_000_000] {
             let topology = Topology::Mesh { users };
             let each = topology.readers_each();
-            assert!((1..=64).contains(&each) && each < users);
+            assert!((1..=16).contains(&each) && each < users);
             for stream in (0..users * each).step_by(7) {
                 let (sender, reader) = (topology.sender(stream), topology.reader(stream));
                 assert!(sender < users && reader < users && sender != reader);

@@ -63,6 +63,19 @@ impl Cost {
         (count > 0).then(|| us / count as f64)
     }
 
+    /// The generator's CPU for each of `count` things, in microseconds.
+    pub(crate) fn generator_us_each(&self, count: u64) -> Option<f64> {
+        let us = self.generator?.as_secs_f64() * 1e6;
+        (count > 0).then(|| us / count as f64)
+    }
+
+    /// How many servers like this one could be driven by one generator: the server's CPU for a
+    /// message over the generator's.
+    pub(crate) fn headroom(&self) -> Option<f64> {
+        let generator = self.generator?.as_secs_f64();
+        (generator > 0.0).then_some(self.server?.as_secs_f64() / generator)
+    }
+
     /// The share of one cpu that the server used, in percent.
     pub(crate) fn server_percent(&self) -> Option<f64> {
         Some(percent(self.server?, self.elapsed))

@@ -12,7 +12,6 @@ mod sampler;
 mod server;
 
 pub(crate) use calls::CallCount;
-pub(crate) use cpu::CpuTime;
 pub(crate) use cpus::pin;
 pub(crate) use machine::Machine;
 pub(crate) use memory::{kernel_bytes, resident_bytes, written_bytes};

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::cost::measure;
 use super::drive::{Measured, STANDARD, Shape};
-use super::run::{Repeat, Timing};
+use super::flags::{Repeat, Timing};
 use crate::BenchError;
 use crate::measure::{Machine, median, pin, row};
 
@@ -29,6 +29,7 @@ pub struct CompareLimitArgs {
 /// The medians of several runs of one load on one server.
 struct Medians {
     cpu_us: f64,
+    headroom: f64,
     rate: f64,
     p50_us: f64,
     p99_us: f64,
@@ -58,7 +59,7 @@ pub(super) fn run(args: &CompareLimitArgs) -> Result<(), BenchError> {
             summary.extend(compare(shape, &limit, &gateway));
         }
     }
-    let heading = ["CPU us/msg", "msg/s", "p50 us", "p99 us"].map(str::to_owned);
+    let heading = ["CPU us/msg", "headroom", "msg/s", "p50 us", "p99 us"].map(str::to_owned);
     println!(
         "\n{}",
         row(&format!("medians of {}", args.repeat.rounds), heading)
@@ -73,6 +74,7 @@ impl Medians {
             |figure: fn(&Measured) -> f64| median(&runs.iter().map(figure).collect::<Vec<_>>());
         Some(Self {
             cpu_us: of(|run| run.cpu_us().unwrap_or(f64::NAN))?,
+            headroom: of(|run| run.cost.headroom().unwrap_or(f64::NAN))?,
             rate: of(Measured::rate)?,
             p50_us: of(|run| run.latency_us(50.0))?,
             p99_us: of(|run| run.latency_us(99.0))?,
@@ -82,6 +84,7 @@ impl Medians {
     fn line(&self, name: &str) -> String {
         let Self {
             cpu_us,
+            headroom,
             rate,
             p50_us,
             p99_us,
@@ -90,6 +93,7 @@ impl Medians {
             name,
             [
                 format!("{cpu_us:.2}"),
+                format!("{headroom:.2}"),
                 format!("{rate:.0}"),
                 format!("{p50_us:.0}"),
                 format!("{p99_us:.0}"),
@@ -103,6 +107,8 @@ fn compare(shape: Shape, limit: &Medians, gateway: &Medians) -> [String; 3] {
     let ratio = |of: fn(&Medians) -> f64| format!("{:.2}", of(gateway) / of(limit));
     let ratios = [
         ratio(|m| m.cpu_us),
+        // The generator's, not the server's.
+        "-".to_owned(),
         ratio(|m| m.rate),
         ratio(|m| m.p50_us),
         ratio(|m| m.p99_us),

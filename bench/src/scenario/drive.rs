@@ -2,13 +2,12 @@
 //! there already. What every scenario has in common.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
-use super::run::Timing;
+use super::flags::Timing;
 use crate::BenchError;
 use crate::dialect::Protocol;
 use crate::engine::{Clients, Faults, Pace, Tally, Topology, Traffic};
-use crate::measure::{CpuTime, microseconds, row};
+use crate::measure::{Cost, Meter, microseconds, row};
 
 /// How many connections, and how many messages each keeps in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +44,10 @@ pub(crate) const MESSAGE_BYTES: u32 = 64;
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    pub(crate) elapsed: Duration,
     pub(crate) tally: Tally,
     pub(crate) faults: Faults,
-    /// CPU of the server meanwhile, if its pid was known.
-    pub(crate) cpu: Option<Duration>,
+    /// CPU of the server, if its pid was known, and of the generator.
+    pub(crate) cost: Cost,
 }
 
 /// Drives `server`; `pid` is the process whose CPU is counted.
@@ -64,40 +62,28 @@ pub(crate) fn drive(
     let mut load = Traffic::new(clients, shape.topology, MESSAGE_BYTES);
     load.start(Pace::Window(shape.in_flight));
     load.run(timing.warm_up)?;
-    let cpu_before = pid.map(CpuTime::of).transpose()?;
-    let began = Instant::now();
     load.begin();
+    let meter = Meter::begin(pid)?;
     load.run(timing.duration)?;
     load.end();
-    let elapsed = began.elapsed();
-    let cpu_after = pid.map(CpuTime::of).transpose()?;
-    let cpu = cpu_after
-        .zip(cpu_before)
-        .map(|(after, before)| after.since(before));
+    let cost = meter.end()?;
     let tally = load.finish()?;
     Ok(Measured {
-        elapsed,
         faults: load.faults(),
         tally,
-        cpu,
+        cost,
     })
 }
 
 impl Measured {
     /// Messages delivered in a second.
     pub(crate) fn rate(&self) -> f64 {
-        self.tally.delivered as f64 / self.elapsed.as_secs_f64()
+        self.tally.delivered as f64 / self.cost.elapsed.as_secs_f64()
     }
 
     /// The server's CPU for each delivered message, in microseconds.
     pub(crate) fn cpu_us(&self) -> Option<f64> {
-        let cpu = self.cpu?.as_secs_f64() * 1e6;
-        (self.tally.delivered > 0).then(|| cpu / self.tally.delivered as f64)
-    }
-
-    /// The share of one cpu that the server used.
-    pub(crate) fn busy(&self) -> Option<f64> {
-        Some(self.cpu?.as_secs_f64() / self.elapsed.as_secs_f64())
+        self.cost.server_us_each(self.tally.delivered)
     }
 
     /// A percentile of latency, in microseconds.
@@ -128,6 +114,7 @@ impl Measured {
         let cells = [
             "CPU us/msg",
             "busy",
+            "headroom",
             "msg/s",
             "p50 us",
             "p99 us",
@@ -143,8 +130,12 @@ impl Measured {
             name,
             [
                 self.cpu_us().map_or_else(dash, |us| format!("{us:.2}")),
-                self.busy()
-                    .map_or_else(dash, |share| format!("{:.0} %", share * 100.0)),
+                self.cost
+                    .server_percent()
+                    .map_or_else(dash, |share| format!("{share:.0} %")),
+                self.cost
+                    .headroom()
+                    .map_or_else(dash, |times| format!("{times:.2}")),
                 format!("{:.0}", self.rate()),
                 format!("{:.0}", self.latency_us(50.0)),
                 format!("{:.0}", self.latency_us(99.0)),

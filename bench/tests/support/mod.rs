@@ -1,8 +1,10 @@
 //! The program under test, and the gateway that it starts.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::thread;
 
 /// The program.
 pub const BENCH: &str = env!("CARGO_BIN_EXE_iris-bench");
@@ -62,4 +64,23 @@ pub fn gateway() {
         let built = build.status().expect("cargo");
         assert!(built.success() && program.is_file(), "no {program:?}");
     });
+}
+
+/// A server that lives as long as the test process: each connection has a thread, which runs
+/// `serve_one` with what all of them share. Nothing that is written waits for an acknowledgement.
+#[allow(dead_code, reason = "not every test file has a server of its own")]
+pub fn serve<S: Default + Send + Sync + 'static>(
+    serve_one: impl Fn(TcpStream, &S) + Clone + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    let shared = Arc::<S>::default();
+    thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            socket.set_nodelay(true).expect("an open socket");
+            let (shared, serve_one) = (shared.clone(), serve_one.clone());
+            thread::spawn(move || serve_one(socket, &shared));
+        }
+    });
+    address
 }

@@ -14,7 +14,8 @@
 //!   buffers by `buffers`, all else by `loans`. No caller can name memory of its own.
 //! - Dropping a ring cancels what is in flight and waits until the kernel is done with every
 //!   buffer. Should that not come about, the memory is leaked rather than freed.
-//! - Nothing blocks but [`Ring::submit_and_wait`], which is bounded by its time-out, and `Drop`.
+//! - Nothing blocks but [`Ring::submit_and_wait`] and [`Ring::submit_and_gather`], which are bounded
+//!   by their time-outs, and `Drop`.
 //!
 //! Turn of an owner: [`Ring::submit`] (or [`Ring::submit_and_wait`]), then [`Ring::next`] for a
 //! bounded number of [`Completion`]s, queueing operations on the way.

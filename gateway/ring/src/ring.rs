@@ -182,13 +182,29 @@ impl Ring {
     /// # Errors
     /// As for [`Self::submit`]. Running out of time is none.
     pub fn submit_and_wait(&mut self, timeout: Duration) -> io::Result<()> {
+        self.submit_and_wait_until(1, timeout)
+    }
+
+    /// The same for `count` completions more than operations are queued now: a send mostly completes
+    /// with its submission, and would end the wait that begins with it. A receive that is armed now
+    /// does not, so it prolongs the wait by one.
+    ///
+    /// # Errors
+    /// As for [`Self::submit`].
+    pub fn submit_and_gather(&mut self, count: usize, timeout: Duration) -> io::Result<()> {
+        let queued = self.uring.0.submission().len() + self.backlog.len();
+        self.submit_and_wait_until(queued + count, timeout)
+    }
+
+    fn submit_and_wait_until(&mut self, posted: usize, timeout: Duration) -> io::Result<()> {
         self.refill();
         if !self.backlog.is_empty() || !self.uring.0.completion().is_empty() {
             return self.submit();
         }
         let timeout = Timespec::from(timeout);
         let args = SubmitArgs::new().timespec(&timeout);
-        transient(self.uring.0.submitter().submit_with_args(1, &args))?;
+        let posted = posted.min(self.batch);
+        transient(self.uring.0.submitter().submit_with_args(posted, &args))?;
         self.gather()
     }
 

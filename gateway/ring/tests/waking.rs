@@ -68,6 +68,37 @@ fn a_wait_ends_at_once_when_a_completion_is_there() {
 }
 
 #[test]
+fn gathering_goes_on_past_what_is_sent_until_so_many_have_come() {
+    let mut ring = ring();
+    let pairs = [adopted_pair(&mut ring), adopted_pair(&mut ring)];
+    for (token, (slot, _)) in (1..).zip(&pairs) {
+        ring.recv_multishot(*slot, token);
+        ring.submit().expect("an entered ring");
+        ring.send(*slot, b"sent at once".to_vec(), 0, token);
+    }
+    let [(_, mut first), (_, mut second)] = pairs;
+    let writer = thread::spawn(move || {
+        first.write_all(b"one").expect("an open socket");
+        thread::sleep(Duration::from_millis(50));
+        second.write_all(b"two").expect("an open socket");
+        (first, second)
+    });
+    let began = Instant::now();
+    ring.submit_and_gather(2, PATIENCE).expect("no error");
+    assert!(began.elapsed() < PATIENCE / 2);
+    let (mut sent, mut received) = (0, 0);
+    while let Some(completion) = ring.next() {
+        match completion {
+            Completion::Sent { .. } => sent += 1,
+            Completion::Received { .. } => received += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((sent, received), (2, 2));
+    writer.join().expect("a writer");
+}
+
+#[test]
 fn submit_alone_runs_what_the_kernel_has_ready() {
     let mut ring = ring();
     let (slot, mut peer) = adopted_pair(&mut ring);
