@@ -30,11 +30,16 @@ fn users_who_come_and_go_at_a_rate_are_all_let_in() {
 fn everybody_gets_in_at_once_and_comes_back_at_once() {
     let text = sound(&["storm", "--users", "1500", "--rounds", "2"]);
     assert!(
-        text.starts_with("storm: sound: of 6,000 logins all were taken"),
+        text.starts_with("storm: sound: of 12,000 logins all were taken"),
         "{text}"
     );
     assert_eq!(figure(&text, "logged in", "users"), 1_500.0);
-    assert!(text.contains("reconnect storm"), "{text}");
+    for how in ["", ", gateway killed", ", gateway drained"] {
+        assert!(text.contains(&format!("reconnect storm{how}")), "{text}");
+    }
+    // Nobody was in again before the gateway was.
+    let ready = figure(&text, "until the gateway was ready", "ms");
+    assert!(ready > 1.0, "{text}");
 }
 
 #[test]

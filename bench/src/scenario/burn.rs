@@ -10,8 +10,9 @@ use std::time::Duration;
 use clap::Args;
 use hdrhistogram::Histogram;
 
+use super::flags::Common;
 use super::inbox::store;
-use super::run::{Common, Run, latency_figures};
+use super::run::{Run, latency_figures};
 use crate::BenchError;
 use crate::engine::{Topology, Traffic, clock, histogram};
 use crate::measure::Meter;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::flags::{Common, Timing};
 use super::logins::Logins;
-use super::run::{Common, Run, Timing, latency_figures};
+use super::run::{Run, latency_figures};
 use crate::BenchError;
 use crate::engine::{Clients, clock};
 use crate::measure::{Cost, Meter};

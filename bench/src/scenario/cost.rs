@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 
 use super::drive::{Measured, STANDARD, Shape, drive};
-use super::run::{Repeat, Timing};
+use super::flags::{Repeat, Timing};
 use crate::BenchError;
 use crate::dialect::Protocol;
 use crate::measure::{Machine, Server, free_address, pin};

@@ -3,8 +3,9 @@
 
 use clap::Args;
 
+use super::flags::Common;
 use super::inbox::{drain, store};
-use super::run::{Common, Run, latency_figures};
+use super::run::{Run, latency_figures};
 use crate::BenchError;
 use crate::engine::{Pace, Topology, Traffic};
 use crate::measure::Meter;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::run::{Common, Run, seconds};
+use super::flags::{Common, seconds};
+use super::run::Run;
 use crate::BenchError;
 use crate::dialect::Heard;
 use crate::engine::{Clients, End, Handler, Post};

@@ -106,6 +106,31 @@ impl Logins {
         }
         Ok(())
     }
+
+    /// Has clients 0 to `count` - 1, who are all about to be cut off, log in again as they find out;
+    /// all of that is due now. Gives up when `is_back` says that the server is there again and none
+    /// was taken for a while.
+    pub(super) fn all_again(
+        &mut self,
+        clients: &mut Clients,
+        count: u32,
+        mut is_back: impl FnMut() -> bool,
+        progress: impl Fn(u64),
+    ) -> Result<(), BenchError> {
+        self.last_ns = clock::now_ns();
+        self.due_ns = vec![self.last_ns; count as usize];
+        while self.taken < count.into() {
+            self.try_again(clients)?;
+            clients.turn(Duration::from_millis(10), self)?;
+            progress(self.taken);
+            if !is_back() {
+                self.last_ns = clock::now_ns();
+            } else if clock::now_ns().saturating_sub(self.last_ns) > PATIENCE_NS {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Handler for Logins {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hdrhistogram::Histogram;
 
-use super::run::{Common, Run, Timing, latency_figures};
+use super::flags::{Common, Timing};
+use super::run::{Run, latency_figures};
 use crate::BenchError;
 use crate::dialect::{Heard, Outcome};
 use crate::engine::{

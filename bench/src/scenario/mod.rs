@@ -11,6 +11,7 @@ mod cores;
 mod cost;
 mod drive;
 mod fan_in;
+mod flags;
 mod hot;
 mod idle;
 mod inbox;

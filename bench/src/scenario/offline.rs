@@ -2,8 +2,9 @@
 
 use clap::Args;
 
+use super::flags::Common;
 use super::inbox::{drain, store};
-use super::run::{Common, Run};
+use super::run::Run;
 use crate::BenchError;
 use crate::engine::{Topology, Traffic};
 

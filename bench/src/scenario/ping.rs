@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::run::{Common, Run, Timing};
+use super::flags::{Common, Timing};
+use super::run::Run;
 use crate::BenchError;
 use crate::engine::{Pace, Topology, Traffic};
 

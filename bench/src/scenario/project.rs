@@ -6,9 +6,10 @@
 
 use clap::Args;
 
+use super::flags::{Common, Timing};
 use super::inbox::{drain, store};
 use super::logins::Logins;
-use super::run::{Common, Run, Timing};
+use super::run::Run;
 use super::{idle, storm};
 use crate::BenchError;
 use crate::engine::{Pace, Topology, Traffic};

@@ -1,20 +1,19 @@
-//! What every scenario has in common: its flags, its server, its rounds, its report.
+//! What every scenario has in common: its server, its rounds, its report.
 //!
 //! Owner: the main thread. Invariant: a round is warmed up, then measured, then drained, and its
 //! CPU is that of exactly the time that was measured.
 
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use hdrhistogram::Histogram;
 
+use super::flags::{Common, Timing};
 use super::progress::Progress;
-use super::target::{Target, TargetArgs};
+use super::target::{Restart, Target};
 use crate::BenchError;
-use crate::dialect::Protocol;
 use crate::engine::{Clients, Pace, Tally, Traffic, clock};
 use crate::measure::{CallCount, Cost, Meter, Sample, Sampler, microseconds, pin, resident_bytes};
-use crate::report::{Case, Output, Report, Series};
+use crate::report::{Case, Report, Series};
 
 /// How long system calls are counted.
 const CALLS_SECONDS: f64 = 0.5;
@@ -26,44 +25,6 @@ const LATE_NS_MAX: u64 = 500_000;
 const RATE_SHARE_MIN: f64 = 0.99;
 /// Traffic runs so long between two looks at the progress bar.
 const SLICE: Duration = Duration::from_millis(250);
-
-/// How long is driven, in scenarios that go by time.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Timing")]
-pub(crate) struct Timing {
-    /// Seconds of load before anything is measured, in each round.
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    pub(crate) warm_up: Duration,
-    /// Seconds that are measured, in each round.
-    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
-    pub(crate) duration: Duration,
-}
-
-/// How often it is measured, and where from.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Timing")]
-pub(crate) struct Repeat {
-    /// How often it is measured.
-    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) rounds: u32,
-    /// The cpu that the load generator is pinned to [default: the last one].
-    #[arg(long, value_name = "CPU")]
-    pub(crate) load_cpu: Option<usize>,
-}
-
-/// The flags of every scenario.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Common {
-    /// The protocol that is spoken.
-    #[arg(long, value_enum, default_value = "framed", help_heading = "Server")]
-    pub(crate) protocol: Protocol,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-    #[command(flatten)]
-    pub(crate) repeat: Repeat,
-    #[command(flatten)]
-    pub(crate) output: Output,
-}
 
 /// A scenario under way.
 pub(crate) struct Run<'a> {
@@ -114,11 +75,22 @@ impl<'a> Run<'a> {
     /// # Errors
     /// No thread could be started.
     pub(crate) fn go_on_with(&mut self, target: Target) -> Result<(), BenchError> {
+        self.target = target;
+        self.sample_again()
+    }
+
+    /// Goes on with the gateway that was started again.
+    pub(crate) fn restarted(&mut self, restart: Restart) -> Result<(), BenchError> {
+        self.target.restarted(restart)?;
+        self.sample_again()
+    }
+
+    /// Samples the process that serves now.
+    fn sample_again(&mut self) -> Result<(), BenchError> {
         if let Some(sampler) = self.sampler.take() {
             self.samples.extend(sampler.finish());
         }
-        self.sampler = target.pid.map(Sampler::begin).transpose()?;
-        self.target = target;
+        self.sampler = self.target.pid.map(Sampler::begin).transpose()?;
         Ok(())
     }
 
@@ -311,10 +283,21 @@ impl<'a> Run<'a> {
         )
         .figure("server, busy", "% of a cpu", cost.server_percent())
         .figure("server, resident", "MiB", resident_mib)
-        .figure("generator, busy", "% of a cpu", cost.generator_percent());
-        if let Pace::Rate(_) = pace {
-            let late = microseconds(tally.late_ns.value_at_quantile(0.99));
-            case.figure("generator late, p99", "us", late);
+        .figure("generator, busy", "% of a cpu", cost.generator_percent())
+        .figure(
+            "generator, CPU",
+            "us/msg",
+            cost.generator_us_each(tally.delivered),
+        );
+        match pace {
+            Pace::Rate(_) => {
+                let late = microseconds(tally.late_ns.value_at_quantile(0.99));
+                case.figure("generator late, p99", "us", late);
+            }
+            // Only a server that is driven to its limit has one.
+            Pace::Window(_) | Pace::Unanswered(_) => {
+                case.figure("engine headroom", "times", cost.headroom());
+            }
         }
         case.latencies(&tally.latency_ns);
         case.intervals.extend(tally.intervals.iter().cloned());
@@ -385,11 +368,4 @@ pub(crate) fn latency_figures(case: &mut Case, latency_ns: &Histogram<u64>) {
 /// From one moment of the engine's clock to a later one.
 pub(crate) fn seconds_between(from_ns: u64, to_ns: u64) -> f64 {
     to_ns.saturating_sub(from_ns) as f64 / 1e9
-}
-
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|_| format!("{text:?} is no number of seconds"))?;
-    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
 }

@@ -1,12 +1,15 @@
 //! `iris-bench storm`: everybody logs in at the same instant; then every connection is lost at the
-//! same instant, and all come back at once.
+//! same instant, and all come back at once: cut by the clients, and by a gateway that is killed or
+//! drained and started again, where that is ours.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::flags::Common;
 use super::logins::Logins;
-use super::run::{Common, Run, latency_figures};
+use super::run::{Run, latency_figures};
+use super::target::Ending;
 use crate::BenchError;
 use crate::engine::Clients;
 use crate::measure::Meter;
@@ -31,6 +34,10 @@ pub(super) fn run(args: &StormArgs) -> Result<(), BenchError> {
             clients.close(client);
         }
         storm(&mut run, &mut clients, "reconnect storm", args.users)?;
+        let killed = "reconnect storm, gateway killed and started again";
+        cut_by_the_server(&mut run, &mut clients, killed, args.users, Ending::Killed)?;
+        let drained = "reconnect storm, gateway drained and started again";
+        cut_by_the_server(&mut run, &mut clients, drained, args.users, Ending::Drained)?;
     }
     run.finish()
 }
@@ -66,6 +73,47 @@ pub(super) fn storm(
         .figure("server, busy", "% of a cpu", cost.server_percent())
         .figure("server, resident", "MiB", resident_mib)
         .figure("generator, busy", "% of a cpu", cost.generator_percent());
+    // What is heard late is heard before the next storm.
+    clients.turn(Duration::from_millis(100), &mut logins)
+}
+
+/// Ends the gateway and starts it again, if it is ours, has all users come back by themselves, and
+/// adds the round. A login counts from when the gateway was told to end.
+fn cut_by_the_server(
+    run: &mut Run<'_>,
+    clients: &mut Clients,
+    name: &str,
+    users: u32,
+    ending: Ending,
+) -> Result<(), BenchError> {
+    let Some(restart) = run.target.restart(ending)? else {
+        return Ok(());
+    };
+    run.progress.phase(name, Some(users.into()));
+    let (mut logins, began) = (Logins::new(), Instant::now());
+    let mut away = None;
+    let progress = &run.progress;
+    let is_back = || {
+        let over = restart.is_over();
+        if over && away.is_none() {
+            away = Some(began.elapsed());
+        }
+        over
+    };
+    logins.all_again(clients, users, is_back, |taken| progress.at(taken))?;
+    let elapsed = began.elapsed().as_secs_f64();
+    run.restarted(restart)?;
+    run.report.verdict.add_logins(users.into(), logins.taken);
+    let away_ms = away.map_or(elapsed, |away| away.as_secs_f64()) * 1e3;
+    // Each was cut off once; that is what the storm is about.
+    let turned_away = logins.failed.saturating_sub(users.into());
+    let case = run.report.case(name);
+    case.figure("logged in", "users", logins.taken as f64)
+        .figure("until the gateway was ready", "ms", away_ms)
+        .figure("until all were in", "ms", elapsed * 1e3);
+    latency_figures(case, &logins.latency_ns);
+    case.latencies(&logins.latency_ns)
+        .figure("turned away and came again", "", turned_away as f64);
     // What is heard late is heard before the next storm.
     clients.turn(Duration::from_millis(100), &mut logins)
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::run::{Common, Run, Timing, seconds_between};
+use super::flags::{Common, Timing};
+use super::run::{Run, seconds_between};
 use crate::BenchError;
 use crate::engine::{Pace, Tally, Topology, Traffic};
 use crate::measure::microseconds;

@@ -6,8 +6,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread::{self, JoinHandle};
 
 use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::BenchError;
@@ -48,12 +50,100 @@ pub(crate) struct Target {
     pub(crate) pid: Option<u32>,
     /// What it is, for people.
     pub(crate) description: String,
+    /// What was started for the run.
+    started: Option<Started>,
+}
+
+/// A gateway of ours, and how it is started again.
+#[derive(Debug)]
+struct Started {
     // In this order: the server ends before its folder goes.
-    _server: Option<Server>,
-    _data: Option<TempDir>,
+    server: Option<Server>,
+    _data: TempDir,
+    recipe: Recipe,
+}
+
+/// How a gateway is started.
+#[derive(Debug, Clone)]
+struct Recipe {
+    command: Vec<String>,
+    cpu: Option<usize>,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// How a gateway is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// SIGKILL.
+    Killed,
+    /// SIGTERM: it says goodbye to its clients.
+    Drained,
+}
+
+/// A gateway that is being ended and started again, with the same folder, at the same address.
+#[derive(Debug)]
+pub(crate) struct Restart {
+    thread: JoinHandle<Result<Server, BenchError>>,
+}
+
+impl Restart {
+    /// Whether it is ready, or failed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+impl Recipe {
+    /// A gateway that is ready.
+    fn start(&self) -> Result<Server, BenchError> {
+        let mut server = Server::start(&self.command, self.cpu, self.address)?;
+        server.await_ready(self.admin)?;
+        Ok(server)
+    }
 }
 
 impl Target {
+    /// Begins to end the gateway and to start it again, on a thread of its own, since those who are
+    /// connected have to see to their side meanwhile. `None` if it was not started here.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub(crate) fn restart(&mut self, ending: Ending) -> Result<Option<Restart>, BenchError> {
+        let Some(started) = &mut self.started else {
+            return Ok(None);
+        };
+        let Some(server) = started.server.take() else {
+            return Ok(None);
+        };
+        let recipe = started.recipe.clone();
+        let again = move || {
+            if ending == Ending::Killed {
+                kill(&server)?;
+            }
+            drop(server);
+            recipe.start()
+        };
+        let thread = thread::Builder::new()
+            .name("restart".to_owned())
+            .spawn(again)?;
+        Ok(Some(Restart { thread }))
+    }
+
+    /// Takes the gateway that was started again.
+    ///
+    /// # Errors
+    /// It does not serve.
+    pub(crate) fn restarted(&mut self, restart: Restart) -> Result<(), BenchError> {
+        let server = restart.thread.join();
+        let server = server.map_err(|_| std::io::Error::other("starting the gateway again"))??;
+        self.pid = Some(server.pid());
+        if let Some(started) = &mut self.started {
+            started.server = Some(server);
+        }
+        Ok(())
+    }
+
     /// Bytes that the server has had the disk write; `None` where the kernel does not tell.
     pub(crate) fn written_bytes(&self) -> Option<u64> {
         written_bytes(self.pid?).ok()
@@ -71,8 +161,7 @@ impl TargetArgs {
                 address,
                 pid: self.server_pid,
                 description: format!("at {address}"),
-                _server: None,
-                _data: None,
+                started: None,
             }),
             // The comma makes it a list of cpus and not a number of cores.
             None => self.start(&format!("{},", self.server_cpus), None),
@@ -110,15 +199,22 @@ impl TargetArgs {
             "--admin",
             &admin.to_string(),
         ];
-        let command = command.map(str::to_owned);
-        let mut server = Server::start(&command, cpu, address)?;
-        server.await_ready(admin)?;
+        let recipe = Recipe {
+            command: command.map(str::to_owned).into(),
+            cpu,
+            address,
+            admin,
+        };
+        let server = recipe.start()?;
         Ok(Target {
             address,
             pid: Some(server.pid()),
-            description: format!("{version}, {}", command[1..].join(" ")),
-            _server: Some(server),
-            _data: Some(data),
+            description: format!("{version}, {}", recipe.command[1..].join(" ")),
+            started: Some(Started {
+                server: Some(server),
+                _data: data,
+                recipe,
+            }),
         })
     }
 
@@ -129,6 +225,15 @@ impl TargetArgs {
             None => Ok(()),
         }
     }
+}
+
+/// Sends SIGKILL. The server is not reaped before it is dropped, so the pid is still its own.
+fn kill(server: &Server) -> Result<(), BenchError> {
+    let pid = i32::try_from(server.pid()).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        kill_process(pid, Signal::KILL).map_err(std::io::Error::from)?;
+    }
+    Ok(())
 }
 
 /// What the program calls itself.

@@ -13,6 +13,7 @@ mod contender;
 mod memory;
 mod online;
 mod picture;
+mod program;
 mod raw_log;
 mod stored;
 mod table;
@@ -22,13 +23,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::flags::{Repeat, Timing};
 use super::progress::Progress;
-use super::run::{Repeat, Timing};
 use crate::BenchError;
 use crate::engine::{Pace, Traffic, clock};
 use crate::measure::{Cost, microseconds, pin};
 use crate::report::{Output, Report, Verdict};
-use contender::{Contender, ONLINE, Program, Programs, STORED};
+use contender::{Contender, ONLINE, STORED};
+use program::{Program, Programs};
 use table::{Column, Table, wrong};
 
 /// What the servers are put to.

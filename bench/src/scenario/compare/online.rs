@@ -6,7 +6,7 @@ use crate::dialect::Protocol;
 use crate::engine::{Clients, Pace, Tally, Topology, Traffic};
 use crate::measure::{Cost, Meter};
 use crate::report::Verdict;
-use crate::scenario::run::Timing;
+use crate::scenario::flags::Timing;
 
 /// What came of it.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::contender::Program;
+use super::program::Program;
 use super::table::Table;
 use crate::report::number;
 

@@ -15,7 +15,7 @@ use crate::dialect::Protocol;
 use crate::engine::{Clients, Pace, Topology, Traffic};
 use crate::measure::{Cost, Meter};
 use crate::report::Verdict;
-use crate::scenario::run::Timing;
+use crate::scenario::flags::Timing;
 
 /// How long servers may take to notice who has left.
 const AWAY: Duration = Duration::from_millis(300);

@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::contender::{Contender, Program};
+use super::contender::Contender;
+use super::program::Program;
 use crate::measure::median;
 use crate::report::{Verdict, number};
 
