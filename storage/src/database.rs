@@ -27,8 +27,8 @@ use crate::recovery::{self, REBUILT_SUFFIX, Recovery, Search, TableName};
 use crate::sequence::{SequenceCounter, Sequences};
 use crate::synced_file;
 
-const MESSAGES: &str = "messages";
-const USERS: &str = "users";
+pub(crate) const MESSAGES: &str = "messages";
+pub(crate) const USERS: &str = "users";
 /// Accounts are few and small beside messages.
 const USERS_MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
 const L0_THRESHOLD: u8 = 8;

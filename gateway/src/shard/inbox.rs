@@ -10,6 +10,7 @@ use iris_storage::{FailureKind, NewRecord, Reply, Request, record};
 use super::Shard;
 use super::deliver::is_expired;
 use super::envelope::{self, Envelope, Parcel};
+use super::limits::STORE_RETRY_MS;
 use super::slots::Key;
 use super::unacked::{Passport, Stored};
 
@@ -385,8 +386,10 @@ impl Shard {
             user.head_told = head;
             self.burn_to(user_key, 0);
         } else if user.is_online() {
-            // The next acknowledgement tries again.
+            // Tried again when its connection is looked at, whether its reader acknowledges more or not.
             user.head_told = user.head_told.min(head);
+            let session = user.session;
+            self.check_within(session, STORE_RETRY_MS);
         } else {
             // Not burned: its reader sees these again, with the same ids.
             user.head = user.head_told;

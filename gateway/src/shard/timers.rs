@@ -163,6 +163,7 @@ impl Shard {
             }
         }
         next_ms = next_ms.min(self.check_outbox(id, user_key));
+        self.burn_to(user_key, 0);
         self.ask_depth(user_key);
         self.advance_drain(user_key);
         if let Some(Some(drain)) = self.users.get(user_key).map(|user| &user.drain)

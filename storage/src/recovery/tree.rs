@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use super::blocks::{self, Description};
 use super::manifest;
 use super::window::Window;
+use crate::database::{MESSAGES, USERS};
 use crate::totals::TOTALS_KEY;
 use crate::user::{BEAT_KEY, Place, UserKey, split_message_key};
 
@@ -97,8 +98,36 @@ pub(crate) fn look(database: &Path, place: Place) -> Result<Tree, Fault> {
         }
     }
     match missing.first() {
-        Some(id) => Err(fault(&keyspaces.join(id.to_string()), "missing")),
-        None => Ok(tree),
+        Some(id) => return Err(fault(&keyspaces.join(id.to_string()), "missing")),
+        None => check_names(database, &tree)?,
+    }
+    Ok(tree)
+}
+
+/// Whether fjall's own keyspace names ours: it deletes a keyspace without a name.
+fn check_names(database: &Path, tree: &Tree) -> Result<(), Fault> {
+    let mut unnamed = vec![(MESSAGES_ID, MESSAGES), (USERS_ID, USERS)];
+    let named = tree.sound.iter().map(|(name, _)| *name);
+    for table in named.filter(|name| name.keyspace == META_ID) {
+        let path = table.path(database);
+        let rows = blocks::rows(&path, &mut |key, value| {
+            unnamed.retain(|(id, name)| {
+                let is_its_name = key.strip_prefix(b"n") == Some(&id.to_be_bytes());
+                !is_its_name || **value != *name.as_bytes()
+            });
+            Ok(())
+        });
+        let damaged = rows.map_err(|error| fault(&path, error))?.damaged;
+        if damaged > 0 {
+            return Err(fault(&path, "a block of it is damaged"));
+        }
+    }
+    match unnamed.first() {
+        Some((_, name)) => {
+            let path = database.join(format!("keyspaces/{META_ID}"));
+            Err(fault(&path, format!("no keyspace is named {name}")))
+        }
+        None => Ok(()),
     }
 }
 
@@ -137,7 +166,8 @@ pub(super) fn is_key(keyspace: u64, key: &[u8], place: Place) -> bool {
             key == BEAT_KEY || split_message_key(key).is_some_and(|(user, _)| place.owns(user))
         }
         USERS_ID => key == TOTALS_KEY || UserKey::try_from(key).is_ok_and(|user| place.owns(user)),
-        META_ID => true,
+        // Nobody writes these through a journal.
+        META_ID => key.len() > size_of::<u64>(),
         _ => false,
     }
 }

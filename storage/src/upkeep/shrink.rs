@@ -251,3 +251,68 @@ fn drop_burned(tables: &Tables) -> fjall::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{Account, Stored, Tail};
+    use crate::database;
+    use crate::folder::Folder;
+    use crate::options::StoreOptions;
+
+    /// A table for each call.
+    fn write(tables: &Tables, rows: impl IntoIterator<Item = (UserKey, u64)>) {
+        for (user, sequence) in rows {
+            let key = message_key(user, sequence);
+            tables.messages.insert(key, b"row").expect("written");
+        }
+        tables.messages.rotate_memtable_and_wait().expect("a table");
+    }
+
+    #[test]
+    fn only_tables_of_nothing_but_burned_messages_are_dropped() {
+        let path = tempfile::tempdir().expect("a folder");
+        let folder = Folder::open(path.path(), 1).expect("opened");
+        let options = StoreOptions::new(path.path());
+        let (mut opened, _, _) =
+            database::open_all(&folder, &options, &[Arc::default()]).expect("opened");
+        let tables = opened.pop().expect("one");
+        let [hot, other, unknown] = [[1; 12], [2; 12], [3; 12]];
+        for (user, head) in [(hot, 25), (other, 1000)] {
+            let account = Account {
+                head,
+                ..Account::default()
+            };
+            let stored = Stored {
+                account,
+                tail: Tail::default(),
+                tail_life: 0,
+                name: b"anna",
+            };
+            let value = account::encode(&stored);
+            tables.users.insert(user, value).expect("written");
+        }
+        let of = |user: UserKey, sequences: std::ops::RangeInclusive<u64>| {
+            sequences.map(move |sequence| (user, sequence))
+        };
+        // Burned whole; up to just before the head; through it; behind it.
+        write(&tables, of(hot, 1..=10));
+        write(&tables, of(hot, 11..=24));
+        write(&tables, of(hot, 25..=30));
+        write(&tables, of(hot, 31..=40));
+        // Of two users, and of one who has no account: left to merges, or kept.
+        write(&tables, of(hot, 41..=41).chain(of(other, 50..=60)));
+        write(&tables, of(unknown, 70..=80));
+        drop_burned(&tables).expect("dropped");
+        let left: Vec<(UserKey, u64)> = tables
+            .messages
+            .iter()
+            .map(|guard| split_message_key(&guard.key().expect("readable")).expect("a key"))
+            .collect();
+        let expected: Vec<(UserKey, u64)> = of(hot, 25..=41)
+            .chain(of(other, 50..=60))
+            .chain(of(unknown, 70..=80))
+            .collect();
+        assert_eq!(left, expected);
+    }
+}

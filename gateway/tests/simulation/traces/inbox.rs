@@ -175,6 +175,30 @@ fn a_burn_that_fails_is_tried_once_more_and_holds_nothing_up() {
     assert_eq!(trace.shard.users_len(), 0);
 }
 
+/// A store that has healed is told what its reader has, though nothing more happens in the session.
+#[test]
+fn a_burn_that_fails_is_tried_again_while_its_reader_is_silent() {
+    let (mut trace, reader, _) = Trace::with_unacked();
+    trace.wait(2_500);
+    let token = trace.take_append();
+    trace.shard.stored(Reply::Appended { token, sequence: 7 });
+    trace.received(reader, &framed_ack(1));
+    let is_burn = |request: &Request| matches!(request, Request::Burn { .. });
+    for _ in 0..5 {
+        let (token, head) = trace.take_burn();
+        assert_eq!(head, 8);
+        trace.fail(token);
+        assert!(!trace.store.iter().any(is_burn), "not at once");
+        trace.wait(1_100);
+        assert_eq!(trace.store.iter().filter(|it| is_burn(it)).count(), 1);
+    }
+    let (token, _) = trace.take_burn();
+    trace.shard.stored(Reply::Burned { token });
+    trace.effects();
+    trace.wait(5_000);
+    assert!(!trace.store.iter().any(is_burn));
+}
+
 #[test]
 fn a_page_that_fails_is_asked_for_again() {
     let mut trace = Trace::new(Limits::default());
