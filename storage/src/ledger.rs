@@ -22,6 +22,7 @@ use crate::sequence::Sequences;
 use crate::tails::{Inbox, Tails};
 use crate::totals::Totals;
 use crate::user::UserKey;
+use crate::writeback::Writeback;
 
 /// What the committer knows across batches.
 pub(crate) struct Ledger {
@@ -40,6 +41,8 @@ pub(crate) struct Ledger {
     pub(crate) tail_misses: u64,
     /// What the database has in use.
     burial: Burial,
+    /// Ends with it.
+    _writeback: Option<Writeback>,
 }
 
 /// What the ledgers of all databases have in common, and how one is begun.
@@ -73,6 +76,7 @@ impl LedgerSource {
             room: self.room.clone(),
             tail_misses: 0,
             burial: Burial::open(number, tables),
+            _writeback: Writeback::open(number, tables),
         })
     }
 }

@@ -46,6 +46,7 @@ mod tails;
 mod totals;
 mod upkeep;
 mod user;
+mod writeback;
 
 pub use client::{StoreClient, Wake};
 pub use disk::StoreState;

@@ -11,10 +11,10 @@ use std::fs;
 use rustix::process::{Pid, setpriority_process};
 use tracing::debug;
 
-/// Committers and readers: somebody waits for each of their answers.
+/// Committers and readers, for each of whose answers somebody waits, and what keeps their syncs short.
 const NICE: i32 = 5;
-/// The databases' workers, which write and merge tables: nobody waits for them until they are far behind, and then the
-/// committer does.
+/// The databases' workers, which write and merge tables, the upkeep and the burial: nobody waits for them until they are
+/// far behind, and then the committer does.
 const WORKER_NICE: i32 = 15;
 /// What fjall calls its workers. It has no way to set them up.
 const WORKER_NAME: &str = "fjall:worker";

@@ -24,6 +24,7 @@ use crate::error::StoreError;
 use crate::folder::Folder;
 use crate::metrics::{Counts, lock};
 use crate::options::StoreOptions;
+use crate::priority;
 use crate::user::UserKey;
 
 /// Longer than a committer is behind; what does not pass by then has a later round.
@@ -77,7 +78,10 @@ impl Upkeep {
         let name = "iris-upkeep".to_string();
         let thread = thread::Builder::new()
             .name(name.clone())
-            .spawn(move || round.run(&rings, interval))
+            .spawn(move || {
+                priority::stand_far_back();
+                round.run(&rings, interval);
+            })
             .map_err(|source| StoreError::Thread { name, source })?;
         Ok(Upkeep {
             closing,
