@@ -1,14 +1,19 @@
 //! What a flood of messages to users who are away does to those who are online, and to the gateway's memory.
 //!
 //! `cargo run --release -p iris-gateway --example absent_flood [SECONDS]` starts the gateway that was built beside it,
-//! on a data folder of its own. First pairs of users who are online write to each other at a steady rate, and nothing
-//! else happens; then, for so many seconds, others send to users who are away as fast as they get answers. It prints
-//! how long online messages took from the moment each was due, in both parts and as a ratio, and the gateway's memory.
-//! It measures and prints, and judges nothing. The clients share the machine with the gateway; those that flood stand
-//! back (nice 10), as if they were elsewhere, so that the others are measured and not the want of cpus.
+//! on a data folder of its own. Pairs of users who are online write to each other at a steady rate: first alone; then,
+//! for so many seconds, beside others who send to users who are away as fast as they get answers. It prints how long
+//! online messages took from the moment each was due, in both parts and as a ratio, and the gateway's memory. It
+//! measures and prints, and judges nothing.
+//!
+//! The clients share the machine with the gateway, and real ones would not. So those that flood stand back (nice 10),
+//! and those that measure go first (real-time priority, by `chrt` of util-linux, where it is allowed; it says if not):
+//! a client's own wait for a cpu is not the gateway's. What is left of it is shown as `late`: from the moment a message
+//! was due until it was written. And one more pair writes over a bare loopback connection, at the same rate and
+//! priority: what it shows, the machine does to a message that meets no gateway. Both parts are measured alike.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +24,7 @@ use hdrhistogram::Histogram;
 use iris_protocol::framed::{DecodeLimits, Decoded, Frame, PREFACE, decode, encode};
 use iris_protocol::{Name, Outcome};
 
-const ALONE: Duration = Duration::from_secs(8);
+const ALONE: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_secs(1);
 const SECONDS: u64 = 60;
 const PAIRS: usize = 8;
@@ -77,34 +82,118 @@ fn micros(start: Instant) -> u64 {
     start.elapsed().as_micros() as u64
 }
 
-/// One half of a pair: a message each `INTERVAL`, stamped with the moment it was due.
-fn writes(address: &str, pair: usize, start: Instant, done: &AtomicBool) -> Result<(), Failure> {
-    let mut client = Client::login(address, &format!("writer-{pair}"))?;
-    let mut answers = client.stream.try_clone()?;
-    // Answers are taken and not looked at.
-    thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+/// The calling thread goes before the gateway and all others; false if it may not.
+fn go_first() -> bool {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    Command::new("chrt")
+        .args(["--fifo", "--pid", "10", &thread])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// What a message carries: when it was due, and when it was written.
+fn stamp(due: u64, start: Instant) -> [u8; 16] {
+    (u128::from(due) << 64 | u128::from(micros(start))).to_be_bytes()
+}
+
+/// How long messages took, and how late they were written, in microseconds.
+struct Taken {
+    from: u64,
+    until: u64,
+    latency: Histogram<u64>,
+    late: Histogram<u64>,
+}
+
+impl Taken {
+    /// Of the messages that are due in this time.
+    fn new(from: u64, until: u64) -> Result<Taken, Failure> {
+        Ok(Taken {
+            from,
+            until,
+            latency: Histogram::new(3)?,
+            late: Histogram::new(3)?,
+        })
+    }
+
+    /// A message came; true if it is the last that is wanted.
+    fn note(&mut self, payload: &[u8], start: Instant) -> Result<bool, Failure> {
+        let now = micros(start);
+        let stamp = u128::from_be_bytes(payload.try_into()?);
+        let (due, written) = ((stamp >> 64) as u64, stamp as u64);
+        if (self.from..self.until).contains(&due) {
+            self.latency.record(now.saturating_sub(due))?;
+            self.late.record(written.saturating_sub(due))?;
+        }
+        Ok(due >= self.until)
+    }
+
+    fn add(&mut self, other: &Taken) -> Result<(), Failure> {
+        self.latency.add(&other.latency)?;
+        self.late.add(&other.late)?;
+        Ok(())
+    }
+}
+
+/// Calls `write` with a number and the moment it is due, each `INTERVAL`.
+fn at_intervals(
+    start: Instant,
+    done: &AtomicBool,
+    mut write: impl FnMut(u64, u64) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let first = micros(start);
     let mut number = 0;
     while !done.load(Ordering::Relaxed) {
         number += 1;
         let due = first + number * INTERVAL.as_micros() as u64;
         thread::sleep(Duration::from_micros(due.saturating_sub(micros(start))));
-        let mut out = Vec::new();
-        let reader = format!("reader-{pair}");
-        encode::send(&mut out, number, 0, reader.as_bytes(), &due.to_be_bytes());
-        client.stream.write_all(&out)?;
+        write(number, due)?;
     }
     Ok(())
 }
 
-/// The other half: takes, acknowledges, measures.
-fn reads(
-    mut client: Client,
-    start: Instant,
-    from: u64,
-    until: u64,
-) -> Result<Histogram<u64>, Failure> {
-    let mut latency = Histogram::new(3)?;
+/// One half of a pair: a message each `INTERVAL` to the reader of that name.
+fn writes(address: &str, reader: &str, start: Instant, done: &AtomicBool) -> Result<(), Failure> {
+    let mut client = Client::login(address, &format!("writer-to-{reader}"))?;
+    let mut answers = client.stream.try_clone()?;
+    // Answers are taken and not looked at.
+    thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+    go_first();
+    at_intervals(start, done, |number, due| {
+        let mut out = Vec::new();
+        let payload = stamp(due, start);
+        encode::send(&mut out, number, 0, reader.as_bytes(), &payload);
+        Ok(client.stream.write_all(&out)?)
+    })
+}
+
+/// Both halves of the pair that has no gateway between them.
+fn bare(start: Instant, done: &Arc<AtomicBool>, mut taken: Taken) -> Result<Taken, Failure> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut writer = TcpStream::connect(listener.local_addr()?)?;
+    writer.set_nodelay(true)?;
+    let (mut reader, _) = listener.accept()?;
+    let done = Arc::clone(done);
+    thread::spawn(move || {
+        go_first();
+        // It ends when its reader has.
+        at_intervals(start, &done, |_, due| {
+            Ok(writer.write_all(&stamp(due, start))?)
+        })
+    });
+    go_first();
+    let mut payload = [0; 16];
+    loop {
+        reader.read_exact(&mut payload)?;
+        if taken.note(&payload, start)? {
+            return Ok(taken);
+        }
+    }
+}
+
+/// The other half of a pair: takes, acknowledges, measures.
+fn reads(mut client: Client, start: Instant, mut taken: Taken) -> Result<Taken, Failure> {
+    go_first();
     let mut over = false;
     while !over {
         let mut last = 0;
@@ -115,22 +204,20 @@ fn reads(
             } = frame
             {
                 last = delivery;
-                let now = micros(start);
-                let due = payload.try_into().map_or(now, u64::from_be_bytes);
-                over = due >= until;
-                if (from..until).contains(&due) {
-                    failed = latency.record(now.saturating_sub(due)).err();
+                match taken.note(payload, start) {
+                    Ok(is_last) => over |= is_last,
+                    Err(error) => failed = Some(error),
                 }
             }
         })?;
         if let Some(error) = failed {
-            return Err(error.into());
+            return Err(error);
         }
         let mut out = Vec::new();
         encode::ack(&mut out, last);
         client.stream.write_all(&out)?;
     }
-    Ok(latency)
+    Ok(taken)
 }
 
 #[derive(Default)]
@@ -188,7 +275,7 @@ fn part(
     process: u32,
     flooders: usize,
     time: Duration,
-) -> Result<Histogram<u64>, Failure> {
+) -> Result<Taken, Failure> {
     let start = Instant::now();
     let (from, until) = (
         WARM_UP.as_micros() as u64,
@@ -196,16 +283,26 @@ fn part(
     );
     let done = Arc::new(AtomicBool::new(false));
     let tally = Arc::new(Tally::default());
+    // Of this part alone: what is written when a reader has gone would come to the next of its name.
+    let name = |pair: usize| format!("reader-{pair}-{}", what.replace(' ', "-"));
     let readers: Vec<_> = (0..PAIRS)
         .map(|pair| {
-            let client = Client::login(address, &format!("reader-{pair}"))?;
-            Ok(thread::spawn(move || reads(client, start, from, until)))
+            let client = Client::login(address, &name(pair))?;
+            let taken = Taken::new(from, until)?;
+            Ok(thread::spawn(move || reads(client, start, taken)))
         })
         .collect::<Result<_, Failure>>()?;
+    let taken = Taken::new(from, until)?;
+    let bare = {
+        let done = Arc::clone(&done);
+        thread::spawn(move || bare(start, &done, taken))
+    };
     let mut others = Vec::new();
     for pair in 0..PAIRS {
-        let (address, done) = (address.to_owned(), Arc::clone(&done));
-        others.push(thread::spawn(move || writes(&address, pair, start, &done)));
+        let (address, done, reader) = (address.to_owned(), Arc::clone(&done), name(pair));
+        others.push(thread::spawn(move || {
+            writes(&address, &reader, start, &done)
+        }));
     }
     for me in 0..flooders {
         let (address, done, tally) = (address.to_owned(), Arc::clone(&done), Arc::clone(&tally));
@@ -216,27 +313,36 @@ fn part(
         memory = memory.max(resident_mib(process));
         thread::sleep(Duration::from_millis(50));
     }
-    let mut latency = Histogram::new(3)?;
+    let mut online = Taken::new(from, until)?;
     for reader in readers {
-        latency.add(reader.join().map_err(|_| "a reader panicked")??)?;
+        online.add(&reader.join().map_err(|_| "a reader panicked")??)?;
     }
+    let bare = bare.join().map_err(|_| "the bare pair panicked")??;
     done.store(true, Ordering::Relaxed);
     for other in others {
         other.join().map_err(|_| "a writer panicked")??;
     }
     let seconds = (WARM_UP + time).as_secs_f64();
     println!(
-        "{what:<12} {:>8} online: p50 {:>6} us, p99 {:>6} us, p99.9 {:>6} us, max {:>7} us; {:>8.0} stored/s, {} refused; {} MiB at most",
+        "{what:<12} {:>8.0} stored/s, {} refused; {memory} MiB at most",
+        tally.stored.load(Ordering::Relaxed) as f64 / seconds,
+        tally.refused.load(Ordering::Relaxed),
+    );
+    show("online", &online.latency);
+    show("late", &online.late);
+    show("bare", &bare.latency);
+    Ok(online)
+}
+
+fn show(what: &str, latency: &Histogram<u64>) {
+    println!(
+        "  {what:<10} {:>8} messages: p50 {:>6} us, p99 {:>6} us, p99.9 {:>6} us, max {:>7} us",
         latency.len(),
         latency.value_at_quantile(0.5),
         latency.value_at_quantile(0.99),
         latency.value_at_quantile(0.999),
         latency.max(),
-        tally.stored.load(Ordering::Relaxed) as f64 / seconds,
-        tally.refused.load(Ordering::Relaxed),
-        memory,
     );
-    Ok(latency)
 }
 
 /// A gateway of its own on any port, ended with this.
@@ -297,11 +403,15 @@ fn main() -> Result<(), Failure> {
     println!(
         "{PAIRS} pairs, a message each {INTERVAL:?}; {FLOODERS} flooders with {WINDOW} sends each under way, {PAYLOAD} bytes to {ABSENT} absent users"
     );
+    if !thread::spawn(go_first).join().unwrap_or(false) {
+        println!("no real-time priority: the clients' own waits for a cpu are in the figures");
+    }
     let alone = part("alone", &gateway.1, process, 0, ALONE)?;
     let time = Duration::from_secs(seconds);
     let flooded = part("with flood", &gateway.1, process, FLOODERS, time)?;
     let ratio = |quantile| {
-        flooded.value_at_quantile(quantile) as f64 / alone.value_at_quantile(quantile).max(1) as f64
+        flooded.latency.value_at_quantile(quantile) as f64
+            / alone.latency.value_at_quantile(quantile).max(1) as f64
     };
     println!("ratio: p50 {:.2}, p99 {:.2}", ratio(0.5), ratio(0.99));
     Ok(())
