@@ -36,6 +36,7 @@ use tracing::{error, info, warn};
 use crate::database::Tables;
 use crate::error::StoreError;
 use crate::folder::Folder;
+use crate::sequence::SequenceCounter;
 use crate::totals::Totals;
 use crate::user::Place;
 use journal::{Ending, Journal};
@@ -55,8 +56,8 @@ pub(crate) struct Prepared {
     found: Recovery,
     /// Copies from which something may have to be put back.
     copies: Vec<PathBuf>,
-    /// What the database must show.
-    synced: Option<Synced>,
+    /// The highest sequence that the database must show, as far as that is known.
+    synced_to: Option<u64>,
     mark: PathBuf,
     place: Place,
     /// Up to this seqno the tables have every message.
@@ -162,10 +163,16 @@ pub(crate) fn prepare(
         }
     }
     tree.sound.retain(|(name, _)| !taken_out.contains(name));
+    // Without a mark nobody knows what stood in a journal that is gone: no more than sequences were given out.
+    let given_out = || {
+        let reserve = SequenceCounter::look(&folder.sequence_path()).ok()?;
+        (found.journals_missing > 0).then_some(reserve.saturating_sub(1))
+    };
+    let synced_to = synced.map(|synced| synced.sequence).or_else(given_out);
     Ok(Prepared {
         found,
         copies,
-        synced,
+        synced_to,
         mark,
         place,
         flushed: tree.flushed(MESSAGES_ID),
@@ -205,7 +212,7 @@ pub(crate) fn finish(
     let Prepared {
         mut found,
         copies,
-        synced,
+        synced_to,
         mark,
         place,
         flushed,
@@ -216,9 +223,7 @@ pub(crate) fn finish(
     };
     let row = Totals::stored(tables).map_err(failed)?;
     let shown = row.map_or(0, |row| row.last_sequence);
-    let is_short = synced
-        .as_ref()
-        .is_some_and(|synced| synced.sequence > shown);
+    let is_short = synced_to.is_some_and(|synced_to| synced_to > shown);
     if is_short || !copies.is_empty() {
         // Neither what the damage took nor what is put back is in it.
         Totals::forget(tables).map_err(failed)?;
@@ -232,15 +237,15 @@ pub(crate) fn finish(
         })?;
         found.kept_in.push(done);
     }
-    if let Some(synced) = synced
+    if let Some(synced_to) = synced_to
         && is_short
     {
         // The tables may show more than the row did, which stood in the journal.
         let shown = Totals::load(tables).map_err(failed)?.last_sequence;
-        found.sequences_lost = synced.sequence.saturating_sub(shown);
+        found.sequences_lost = synced_to.saturating_sub(shown);
         if found.sequences_lost > 0 {
             error!(
-                synced = synced.sequence,
+                synced_to,
                 shown, "the database does not show what was synced: its newest messages are lost"
             );
         }
