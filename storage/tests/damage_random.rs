@@ -435,7 +435,7 @@ fn run(template: &Template, seeds: Vec<u64>) {
 fn tables_and_journals_of_several_databases() {
     run(
         &template(2, 16_000, 300),
-        seeds(0..36, &[54, 130, 131, 357]),
+        seeds(0..36, &[54, 130, 131, 357, 588, 595]),
     );
 }
 

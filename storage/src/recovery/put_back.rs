@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use fjall::PersistMode;
 
 use super::blocks::{self, Gap};
-use super::journal::{Journal, Show};
+use super::journal::{Found, Journal, Show};
 use super::tree::{self, MESSAGES_ID, USERS_ID};
 use super::writer::Writer;
 use super::{Recovery, copies, list};
@@ -190,23 +190,9 @@ impl PutBack<'_> {
                 row.broken = true;
             }
             before = Some(*number);
-            walk(path, place, &mut |item| {
-                // The first that is intact behind a gap may be no message.
-                row.broken |= item.after_gap;
-                if item.keyspace == MESSAGES_ID
-                    && let Some((_, sequence)) = split_message_key(item.key)
-                    && let Some((message, missing)) = row.pass(Message {
-                        sequence,
-                        broken: false,
-                        seqno: item.seqno,
-                        put_back: item
-                            .behind_damage
-                            .then(|| (item.key.to_vec(), item.value.to_vec())),
-                    })
-                {
-                    self.accept(message, missing)?;
-                }
-                Ok(())
+            walk(path, place, &mut |item| match row.see(&item) {
+                Some((message, missing)) => self.accept(message, missing),
+                None => Ok(()),
             })?;
             // Whatever could not be read at its end stands before the next file's first message.
             row.broken = true;
@@ -244,13 +230,13 @@ fn walk(path: &Path, place: Place, show: &mut Show<'_>) -> io::Result<u64> {
 
 /// A message of a journal.
 #[derive(Debug, PartialEq, Eq)]
-struct Message {
+pub(super) struct Message {
     sequence: u64,
     /// Something could not be read between it and the one before.
     broken: bool,
     seqno: Option<u64>,
     /// Key and value, if it stands behind damage: then its key may itself be damaged, since no CRC covers it.
-    put_back: Option<(Vec<u8>, Vec<u8>)>,
+    pub(super) put_back: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// The messages of the journals as they follow each other: their sequences rise. One behind damage whose sequence
@@ -259,7 +245,7 @@ struct Message {
 /// Counts the sequences that are missing where something could not be read. Those of one block are given out
 /// without a gap; where the next block begins, nobody can tell how much of the last one was used.
 #[derive(Default)]
-struct Row {
+pub(super) struct Row {
     last: Option<u64>,
     /// Waits for the next one, to be held against it.
     waiting: Option<Message>,
@@ -267,6 +253,20 @@ struct Row {
 }
 
 impl Row {
+    /// The next item of a journal, of whatever keyspace; gives what [`Row::pass`] does.
+    pub(super) fn see(&mut self, item: &Found<'_>) -> Option<(Message, u64)> {
+        // The first that is intact behind a gap may be no message.
+        self.broken |= item.after_gap;
+        let (_, sequence) = split_message_key(item.key).filter(|_| item.keyspace == MESSAGES_ID)?;
+        let put_back = || (item.key.to_vec(), item.value.to_vec());
+        self.pass(Message {
+            sequence,
+            broken: false,
+            seqno: item.seqno,
+            put_back: item.behind_damage.then(put_back),
+        })
+    }
+
     /// The next one; gives the one before it, with how many are missing before that, if that is believed.
     fn pass(&mut self, mut next: Message) -> Option<(Message, u64)> {
         if next.put_back.is_some() && self.last.is_some_and(|last| next.sequence <= last) {
@@ -286,7 +286,7 @@ impl Row {
     }
 
     /// The one that nothing follows: no two that do are further apart than a block.
-    fn last(&mut self) -> Option<(Message, u64)> {
+    pub(super) fn last(&mut self) -> Option<(Message, u64)> {
         let message = self.waiting.take()?;
         let is_far = self
             .last

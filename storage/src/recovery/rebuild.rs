@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::blocks;
 use super::journal::Journal;
+use super::put_back::Row;
 use super::survey::{Survey, survey};
 use super::synced::Synced;
 use super::tree::{MESSAGES_ID, USERS_ID};
@@ -214,12 +215,25 @@ impl Sources {
             lost.1 += sieved.damaged_bytes;
         }
         for journal in &self.journals {
+            // A key is not covered by the CRC of its value: behind damage a message must fit between its neighbours.
+            let mut row = Row::default();
             lost.1 += Journal::open(journal, self.place)?.walk(&mut |item| {
-                if item.keyspace == keyspace {
+                if keyspace == MESSAGES_ID
+                    && let Some((message, _)) = row.see(&item)
+                    && let Some((key, value)) = message.put_back
+                {
+                    take(&key, &value)?;
+                }
+                if item.keyspace == keyspace && !(item.behind_damage && keyspace == MESSAGES_ID) {
                     take(item.key, item.value)?;
                 }
                 Ok(())
             })?;
+            if let Some((message, _)) = row.last()
+                && let Some((key, value)) = message.put_back
+            {
+                take(&key, &value)?;
+            }
         }
         if keyspace == USERS_ID {
             repair.blocks_lost += lost.0;
