@@ -70,58 +70,63 @@ pub struct Interest {
     pub inquiries: u32,
 }
 
-/// State of one connection.
+/// State of one connection: what its deliveries need stands first, on one cache line,
+/// then what its own messages need.
+#[repr(C)]
 pub struct Connection {
-    /// The peer has ended, and what it said before is still to be read.
-    pub peer_ended: Option<CloseReason>,
-    /// What its first byte told.
-    pub protocol: Option<Protocol>,
-    /// Where it stands.
-    pub phase: Phase,
-    /// Why it is not read.
-    pub pause: Pause,
+    /// What waits to be sent and to be acknowledged.
+    pub outbox: Option<Box<Outbox>>,
+    /// Number of the newest delivery of this session.
+    pub deliveries: u64,
+    /// When the wheel will look at it; 0 is never.
+    pub check_at: Tick,
+    /// When something was last received, milliseconds of the core's clock; until
+    /// it has had a user, when it came.
+    pub received_at_ms: u64,
     /// Its user, in the phases that have one; else [`Key::NONE`].
     pub user: Key,
+    /// What its first byte told.
+    pub protocol: Option<Protocol>,
+    /// It is on the list of connections with something to send.
+    pub dirty: bool,
+    /// A question to the kernel about unacknowledged bytes is under way.
+    pub probing: bool,
+    /// Its user's messages come through the inbox now (as the user's flow says).
+    pub drains: bool,
+    /// The preface of a framed connection was read.
+    pub preface_read: bool,
+    /// Its input is being decoded right now: whoever comes upon it meanwhile leaves
+    /// what is held to those who do that, who take the segments in order.
+    pub reading: bool,
+    /// More of what arrived with the segment received last is still to be received.
+    pub cut: bool,
+    /// It has had a user. Until then its time to log in runs, whatever it says.
+    pub had_user: bool,
+    /// Bytes of an oversized frame still to be passed over; [`REST_OF_ARRIVAL`] of a
+    /// classic ack.
+    pub skip: u32,
+    /// The peer has ended, and what it said before is still to be read.
+    pub peer_ended: Option<CloseReason>,
     /// The user's name, while it has one: a message is stamped without a look at
     /// the user itself.
     pub name: Option<Rc<str>>,
     /// First half of the ids of the user's messages.
     pub sender_id: u64,
-    /// The preface of a framed connection was read.
-    pub preface_read: bool,
-    /// It is on the list of connections with something to send.
-    pub dirty: bool,
-    /// A question to the kernel about unacknowledged bytes is under way.
-    pub probing: bool,
-    /// Its input is being decoded right now: whoever comes upon it meanwhile leaves
-    /// what is held to those who do that, who take the segments in order.
-    pub reading: bool,
-    /// Bytes of an oversized frame still to be passed over; [`REST_OF_ARRIVAL`] of a
-    /// classic ack.
-    pub skip: u32,
+    /// Why it is not read.
+    pub pause: Pause,
+    /// Where it stands.
+    pub phase: Phase,
     /// Bytes of a command that is not complete, or not read yet because of a pause.
     pub partial: Vec<u8>,
     /// Whole segments that came while it was not read. Segments stay apart,
     /// since a classic login or ack ends where its segment ends.
     pub held: VecDeque<Vec<u8>>,
-    /// More of what arrived with the segment received last is still to be received.
-    pub cut: bool,
-    /// What waits to be sent and to be acknowledged.
-    pub outbox: Option<Box<Outbox>>,
-    /// Number of the newest delivery of this session.
-    pub deliveries: u64,
-    /// Its user's messages come through the inbox now (as the user's flow says).
-    pub drains: bool,
-    /// When the wheel will look at it; 0 is never.
-    pub check_at: Tick,
-    /// It has had a user. Until then its time to log in runs, whatever it says.
-    pub had_user: bool,
-    /// When something was last received, milliseconds of the core's clock; until
-    /// it has had a user, when it came.
-    pub received_at_ms: u64,
     /// What it wants to know of others, if it ever asked.
     pub interest: Option<Box<Interest>>,
 }
+
+// With its slot's generation, three cache lines.
+const _: () = assert!(size_of::<Connection>() <= 184);
 
 impl Connection {
     /// A connection that was accepted or arrived now.

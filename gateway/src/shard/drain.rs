@@ -61,7 +61,7 @@ impl Shard {
         });
         self.effects.store.push(Request::Page {
             token: token as u64,
-            user: user.hash,
+            user: user.hash(self.seed),
             name: Box::from(&*user.name),
             from: user.next_sequence,
             messages_max: PAGE_MESSAGES

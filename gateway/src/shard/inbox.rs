@@ -136,7 +136,7 @@ impl Shard {
         }));
         self.effects.store.push(Request::Append {
             token: token as u64,
-            user: user.hash,
+            user: user.hash(self.seed),
             name: Box::from(&*user.name),
             record: bytes,
         });
@@ -238,7 +238,7 @@ impl Shard {
         });
         self.effects.store.push(Request::Burn {
             token: token as u64,
-            user: user.hash,
+            user: user.hash(self.seed),
             name: Box::from(&*user.name),
             head: user.head,
         });

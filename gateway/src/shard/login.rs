@@ -205,7 +205,7 @@ impl Shard {
         user.next_sequence = user.head;
         connection.user = user_key;
         connection.name = Some(Rc::clone(&user.name));
-        connection.sender_id = user.sender_id();
+        connection.sender_id = user.sender_id(self.seed);
         connection.had_user = true;
         connection.received_at_ms = self.now.core_ms;
         connection.drains = true;
@@ -253,7 +253,7 @@ impl Shard {
         });
         self.effects.store.push(Request::Account {
             token: token as u64,
-            user: user.hash,
+            user: user.hash(self.seed),
             name: Box::from(&*user.name),
         });
     }
@@ -366,7 +366,7 @@ impl Shard {
         user.last_seen_ms = unix_ms;
         let waiting = std::mem::replace(&mut user.waiting, Key::NONE);
         let name = Box::from(&*user.name);
-        let hash = user.hash;
+        let hash = user.hash(self.seed);
         self.effects.store.push(Request::Seen {
             user: hash,
             name,

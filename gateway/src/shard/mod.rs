@@ -20,6 +20,7 @@
 
 mod ahead;
 mod answer;
+mod chunks;
 mod connection;
 mod deliver;
 mod drain;
@@ -384,7 +385,7 @@ impl Shard {
         if let Some(key) = self.directory.get(&hash) {
             return *key;
         }
-        let key = self.users.insert(User::new(hash, name));
+        let key = self.users.insert(User::new(name));
         self.directory.insert(hash, key);
         key
     }
@@ -394,7 +395,7 @@ impl Shard {
         if let Some(user) = self.users.get(user_key)
             && user.is_forgettable()
         {
-            self.directory.remove(&user.hash);
+            self.directory.remove(&user.hash(self.seed));
             self.users.remove(user_key);
         }
     }

@@ -19,64 +19,82 @@ use std::rc::Rc;
 
 use iris_protocol::framed::Answer;
 
+use super::chunks::{Chunk, Chunks};
 use super::pool::{CHUNK_BYTES, Pool};
 use super::slots::Key;
 use super::steps::Steps;
-use super::unacked::{Entry, NO_REPLY, Passport, ReplyTo, Stored, Unacked};
+use super::unacked::{Entry, Ms48, NO_REPLY, Passport, ReplyTo, Stored, Unacked};
 
 /// Entries that are done with before the others move to the front.
 const COMPACT_AFTER: usize = 32;
 
-struct Chunk {
-    bytes: Rc<Vec<u8>>,
-    /// Stream position of the first byte.
-    start: u64,
-}
-
-impl Chunk {
-    fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
-    }
-}
-
-/// Bytes and messages of one connection; see the module's text.
-#[derive(Default)]
+/// Bytes and messages of one connection; see the module's text. What a delivery
+/// touches stands on the first two cache lines.
+#[repr(C, align(64))]
 pub struct Outbox {
-    chunks: VecDeque<Chunk>,
+    chunks: Chunks,
+    /// Stream position behind the last byte pushed.
+    end: u64,
+    /// Stream position behind which nothing is sent any more: [`OPEN`] until a close
+    /// is due.
+    sealed_at: u64,
     /// Oldest first, behind `acked` entries that are done with. A vector, because
     /// its push writes an entry in place; a deque copies it through the stack.
     unacked: Vec<Entry>,
-    acked: usize,
-    /// Where in `unacked` the messages begin that are nowhere else.
-    unstored: usize,
-    /// What came before `unacked`, is in the store, and is not acknowledged either.
-    steps: Steps,
+    /// Names of their senders, each behind its length.
     senders: VecDeque<u8>,
-    /// Answers to the peer's sends, on their way into one frame at the end of the turn.
-    pub answers: Vec<Answer>,
     /// Stream position up to which the kernel has taken the bytes.
     sent: u64,
-    /// Stream position behind the last byte pushed.
-    end: u64,
+    /// Stream position from which on the bytes are kept.
+    kept_from: u64,
+    acked: u32,
+    /// Where in `unacked` the messages begin that are nowhere else.
+    unstored: u32,
+    /// Messages in it whose senders wait for an answer.
+    awaited: u32,
+    /// Messages pushed since the kernel was last asked what the peer has, as far as
+    /// it matters.
+    unasked: u16,
+    in_flight: bool,
+    /// What came before `unacked`, is in the store, and is not acknowledged either.
+    steps: Steps,
+    /// Answers to the peer's sends, on their way into one frame at the end of the turn.
+    pub answers: Vec<Answer>,
     /// Stream position behind the last bytes that are no message: those are
     /// answers, which must reach the peer.
     answers_end: u64,
-    /// Stream position behind which nothing is sent any more (a close is due).
-    sealed_at: Option<u64>,
-    in_flight: bool,
-    /// Messages in it whose senders wait for an answer.
-    awaited: u32,
-    /// Stream position from which on the bytes are kept.
-    kept_from: u64,
-    /// Messages pushed since the kernel was last asked what the peer has.
-    unasked: u32,
+}
+
+/// No stream gets here.
+const OPEN: u64 = u64::MAX;
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Outbox {
+            chunks: Chunks::default(),
+            end: 0,
+            sealed_at: OPEN,
+            unacked: Vec::new(),
+            senders: VecDeque::new(),
+            sent: 0,
+            kept_from: 0,
+            acked: 0,
+            unstored: 0,
+            awaited: 0,
+            unasked: 0,
+            in_flight: false,
+            steps: Steps::default(),
+            answers: Vec::new(),
+            answers_end: 0,
+        }
+    }
 }
 
 impl Outbox {
     /// Brings it near: see [`ahead`](super::ahead).
     #[inline(always)]
     pub fn touch(&self) {
-        black_box((self.chunks.len(), self.unacked.len(), self.unasked));
+        black_box((self.end, self.unasked));
     }
 
     /// The same for what lies behind it: the oldest and the newest message, the
@@ -85,9 +103,9 @@ impl Outbox {
     pub fn touch_ends(&self) {
         black_box((
             self.oldest().map(|entry| entry.payload_len),
-            self.unacked.last().map(|entry| entry.sender_len),
-            self.chunks.front().map(Chunk::end),
-            self.chunks.back().map(Chunk::end),
+            self.unacked.last().map(|entry| entry.payload_len),
+            self.chunks.oldest().map(Chunk::end),
+            self.chunks.newest().map(Chunk::end),
             self.senders.back(),
         ));
     }
@@ -95,29 +113,28 @@ impl Outbox {
     /// Appends `len` bytes that `write` produces, contiguous in one chunk.
     #[inline(always)]
     pub fn push(&mut self, pool: &mut Pool, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let fits = self.sealed_at != Some(self.end)
-            && self.chunks.back_mut().is_some_and(|chunk| {
-                Rc::get_mut(&mut chunk.bytes)
-                    .is_some_and(|bytes| bytes.capacity() - bytes.len() >= len)
-            });
-        if !fits {
-            let class = match self.retained_bytes() {
-                0 => 0,
-                1..=4095 => 1,
-                _ => 2,
-            };
-            self.chunks.push_back(Chunk {
-                bytes: pool.chunk(len, class),
-                start: self.end,
-            });
+        if self.sealed_at != self.end
+            && let Some(chunk) = self.chunks.newest_mut()
+            && let Some(bytes) = Rc::get_mut(&mut chunk.bytes)
+            && bytes.capacity() - bytes.len() >= len
+        {
+            write(bytes);
+            self.end = chunk.end();
+            return;
         }
-        let chunk = self
-            .chunks
-            .back_mut()
-            .expect("pushed above if there was none");
-        let bytes = Rc::get_mut(&mut chunk.bytes).expect("only this outbox holds it");
-        write(bytes);
+        let class = match self.retained_bytes() {
+            0 => 0,
+            1..=4095 => 1,
+            _ => 2,
+        };
+        let mut bytes = pool.chunk(len, class);
+        write(Rc::get_mut(&mut bytes).expect("a pooled chunk is held by nobody else"));
+        let chunk = Chunk {
+            bytes,
+            start: self.end,
+        };
         self.end = chunk.end();
+        self.chunks.push(chunk);
     }
 
     /// Appends bytes that are no message.
@@ -136,10 +153,11 @@ impl Outbox {
         passport: Passport,
         now_ms: u64,
     ) {
+        self.senders.push_back(sender.len() as u8);
         self.senders.extend(sender.as_bytes());
         self.awaited += u32::from(passport.reply.is_some());
-        self.unasked += 1;
-        if stored != Stored::No && self.unstored == self.unacked.len() {
+        self.unasked = self.unasked.saturating_add(1);
+        if stored != Stored::No && self.unstored as usize == self.unacked.len() {
             self.unstored += 1;
         }
         let reply = passport.reply.unwrap_or(ReplyTo {
@@ -149,22 +167,20 @@ impl Outbox {
         self.unacked.push(Entry {
             end: self.end,
             id: passport.id,
-            sent_at_ms: passport.sent_at_ms,
+            sent_at_ms: Ms48::of(passport.sent_at_ms),
             expires_at_ms: passport.expires_at_ms,
             stored: stored.pack(),
             reply_user: reply.user,
             payload_len,
             pushed_at_ms: now_ms as u32,
             reply_core: reply.core,
-            sender_len: sender.len() as u8,
         });
     }
 
     /// What to send next: a sealed chunk and the offset to send it from. The
     /// caller reports back with [`Outbox::sent`] before the next one is given.
     pub fn next_chunk(&mut self) -> Option<(Rc<Vec<u8>>, usize)> {
-        let limit = self.sealed_at.unwrap_or(self.end);
-        if self.in_flight || self.sent >= limit {
+        if self.in_flight || self.sent >= self.sealed_at.min(self.end) {
             return None;
         }
         let chunk = self.chunks.iter().find(|chunk| chunk.end() > self.sent)?;
@@ -182,19 +198,21 @@ impl Outbox {
 
     /// Takes the oldest message off the queue: its reader has it.
     pub fn pop_acked(&mut self) -> Option<Unacked> {
-        let entry = *self.unacked.get(self.acked)?;
+        let entry = *self.oldest()?;
         self.acked += 1;
         self.unstored = self.unstored.max(self.acked);
-        if self.acked == self.unacked.len() {
+        let acked = self.acked as usize;
+        if acked == self.unacked.len() {
             self.unacked.clear();
             self.unstored = 0;
             self.acked = 0;
-        } else if self.acked >= COMPACT_AFTER && self.acked * 2 >= self.unacked.len() {
-            self.unacked.drain(..self.acked);
+        } else if acked >= COMPACT_AFTER && acked * 2 >= self.unacked.len() {
+            self.unacked.drain(..acked);
             self.unstored -= self.acked;
             self.acked = 0;
         }
-        self.senders.drain(..usize::from(entry.sender_len));
+        let sender_len = self.senders.front().map_or(0, |len| usize::from(*len));
+        self.senders.drain(..=sender_len);
         self.awaited -= u32::from(entry.is_awaited());
         Some(entry.view())
     }
@@ -225,43 +243,37 @@ impl Outbox {
     pub fn release(&mut self, pool: &mut Pool) {
         let needed_from = self
             .unacked
-            .get(self.unstored)
+            .get(self.unstored as usize)
             .map_or(self.sent, |entry| self.sent.min(entry.starts_payload_at()));
         self.kept_from = needed_from;
-        while let Some(front) = self.chunks.front_mut() {
-            if front.end() > needed_from {
-                return;
-            }
-            // The last chunk has room for what comes next: rewind it in place.
-            if self.chunks.len() == 1 {
-                if !self.in_flight
-                    && self.unstored_len() == 0
-                    && let Some(front) = self.chunks.front_mut()
-                    && let Some(bytes) = Rc::get_mut(&mut front.bytes)
-                    && CHUNK_BYTES.contains(&bytes.capacity())
-                {
-                    bytes.clear();
-                    front.start = self.end;
-                }
-                return;
-            }
-            let chunk = self.chunks.pop_front().expect("front was there");
+        while let Some(chunk) = self.chunks.pop_older_until(needed_from) {
             pool.put_chunk(chunk.bytes);
+        }
+        // The newest has room for what comes next: it is rewound in place.
+        let is_free = !self.in_flight && self.unstored_len() == 0;
+        if is_free
+            && let Some(only) = self.chunks.only_mut()
+            && only.end() <= needed_from
+            && let Some(bytes) = Rc::get_mut(&mut only.bytes)
+            && CHUNK_BYTES.contains(&bytes.capacity())
+        {
+            bytes.clear();
+            only.start = self.end;
         }
     }
 
     /// How many messages are not acknowledged, without those that were folded.
     pub fn unacked_len(&self) -> usize {
-        self.unacked.len() - self.acked
+        self.unacked.len() - self.acked as usize
     }
 
     /// How many of them are nowhere else.
     pub fn unstored_len(&self) -> usize {
-        self.unacked.len() - self.unstored
+        self.unacked.len() - self.unstored as usize
     }
 
     fn oldest(&self) -> Option<&Entry> {
-        self.unacked.get(self.acked)
+        self.unacked.get(self.acked as usize)
     }
 
     /// Stream position behind the oldest message that is not acknowledged.
@@ -272,7 +284,7 @@ impl Outbox {
     /// How long the oldest message that is nowhere else has waited for its
     /// acknowledgement.
     pub fn unstored_age_ms(&self, now_ms: u64) -> Option<u64> {
-        let entry = self.unacked.get(self.unstored)?;
+        let entry = self.unacked.get(self.unstored as usize)?;
         Some(u64::from((now_ms as u32).wrapping_sub(entry.pushed_at_ms)))
     }
 
@@ -300,14 +312,14 @@ impl Outbox {
         &mut self,
         mut visit: impl FnMut(&Unacked, Option<(&str, &[u8])>) -> Stored,
     ) {
-        let senders = self.senders.make_contiguous();
-        let mut sender_at = 0;
+        let mut senders: &[u8] = self.senders.make_contiguous();
         let mut chunks = self.chunks.iter().peekable();
-        for (at, entry) in self.unacked.iter_mut().enumerate().skip(self.acked) {
-            let sender_end = sender_at + usize::from(entry.sender_len);
-            let sender = &senders[sender_at..sender_end];
-            sender_at = sender_end;
-            if at < self.unstored {
+        let unacked = self.unacked.iter_mut().enumerate();
+        for (at, entry) in unacked.skip(self.acked as usize) {
+            let (len, rest) = senders.split_first().expect("every message has a sender");
+            let (sender, rest) = rest.split_at(usize::from(*len));
+            senders = rest;
+            if at < self.unstored as usize {
                 entry.stored = visit(&entry.view(), None).pack();
                 continue;
             }
@@ -323,7 +335,7 @@ impl Outbox {
                 std::str::from_utf8(sender).expect("names were valid when they were pushed");
             entry.stored = visit(&entry.view(), Some((sender, payload))).pack();
         }
-        while let Some(entry) = self.unacked.get(self.unstored)
+        while let Some(entry) = self.unacked.get(self.unstored as usize)
             && entry.view().stored != Stored::No
         {
             self.unstored += 1;
@@ -339,23 +351,26 @@ impl Outbox {
         self.steps.clear();
         self.senders.clear();
         self.awaited = 0;
-        while let Some(back) = self.chunks.back() {
+        while let Some(back) = self.chunks.newest() {
             let untouched = back.start > self.sent || (back.start == self.sent && !self.in_flight);
             if !untouched || back.start < self.answers_end {
                 break;
             }
             self.end = back.start;
             // What will not be sent is not waited for.
-            self.sealed_at = self.sealed_at.map(|sealed_at| sealed_at.min(self.end));
-            let chunk = self.chunks.pop_back().expect("back was there");
-            pool.put_chunk(chunk.bytes);
+            if self.sealed_at != OPEN {
+                self.sealed_at = self.sealed_at.min(self.end);
+            }
+            if let Some(chunk) = self.chunks.pop_newest() {
+                pool.put_chunk(chunk.bytes);
+            }
         }
         self.release(pool);
     }
 
     /// Forgets everything, for the next use.
     pub(super) fn empty(&mut self, pool: &mut Pool) {
-        while let Some(chunk) = self.chunks.pop_front() {
+        while let Some(chunk) = self.chunks.pop_newest() {
             pool.put_chunk(chunk.bytes);
         }
         self.unacked.clear();
@@ -367,7 +382,7 @@ impl Outbox {
         self.sent = 0;
         self.end = 0;
         self.answers_end = 0;
-        self.sealed_at = None;
+        self.sealed_at = OPEN;
         self.in_flight = false;
         self.awaited = 0;
         self.kept_from = 0;
@@ -381,17 +396,17 @@ impl Outbox {
 
     /// Nothing behind the present end will be sent: the connection is closing.
     pub fn seal(&mut self) {
-        self.sealed_at.get_or_insert(self.end);
+        self.sealed_at = self.sealed_at.min(self.end);
     }
 
     /// Whether all that shall be sent was taken by the kernel.
     pub fn is_flushed(&self) -> bool {
-        !self.in_flight && self.sent >= self.sealed_at.unwrap_or(self.end)
+        !self.in_flight && self.sent >= self.sealed_at.min(self.end)
     }
 
     /// Messages pushed since [`Outbox::asked`].
     pub fn unasked(&self) -> u32 {
-        self.unasked
+        self.unasked.into()
     }
 
     /// The kernel is asked what the peer has.

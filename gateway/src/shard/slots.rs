@@ -41,6 +41,9 @@ impl Key {
     }
 }
 
+/// Begins a cache line, so that what its value has first is on the line that the
+/// generation is on.
+#[repr(C, align(64))]
 struct Entry<T> {
     generation: u32,
     value: Option<T>,

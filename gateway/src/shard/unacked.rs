@@ -56,10 +56,10 @@ pub struct Unacked {
 
 /// An [`Unacked`] as it is kept: one cache line, because every delivery writes one.
 #[derive(Clone, Copy)]
+#[repr(C, align(64))]
 pub(super) struct Entry {
     pub(super) end: u64,
     pub(super) id: MessageId,
-    pub(super) sent_at_ms: u64,
     pub(super) expires_at_ms: u64,
     /// See [`Stored::pack`].
     pub(super) stored: u64,
@@ -69,10 +69,25 @@ pub(super) struct Entry {
     /// seconds are taken from it.
     pub(super) pushed_at_ms: u32,
     pub(super) reply_core: u16,
-    pub(super) sender_len: u8,
+    pub(super) sent_at_ms: Ms48,
 }
 
-const _: () = assert!(size_of::<Entry>() <= 72);
+const _: () = assert!(size_of::<Entry>() == 64);
+
+/// Unix time in milliseconds up to the year 10889, in 6 bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Ms48([u16; 3]);
+
+impl Ms48 {
+    pub(super) fn of(ms: u64) -> Ms48 {
+        Ms48([ms as u16, (ms >> 16) as u16, (ms >> 32) as u16])
+    }
+
+    fn ms(self) -> u64 {
+        let [low, middle, high] = self.0.map(u64::from);
+        low | middle << 16 | high << 32
+    }
+}
 
 /// No core has this number.
 pub(super) const NO_REPLY: u16 = u16::MAX;
@@ -110,7 +125,7 @@ impl Entry {
             stored: Stored::unpack(self.stored),
             passport: Passport {
                 id: self.id,
-                sent_at_ms: self.sent_at_ms,
+                sent_at_ms: self.sent_at_ms.ms(),
                 expires_at_ms: self.expires_at_ms,
                 reply: self.is_awaited().then_some(ReplyTo {
                     core: self.reply_core,

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use iris_protocol::Outcome;
-use iris_storage::UserHash;
+use iris_storage::{UserHash, user_hash};
 
 use super::slots::Key;
 
@@ -70,50 +70,51 @@ pub struct Follower {
 #[derive(Default)]
 pub struct Followers(pub Vec<Follower>);
 
-/// State of one user.
+/// State of one user. What every message asks for stands first, on one cache line.
+#[repr(C)]
 pub struct User {
-    /// Hash of the name.
-    pub hash: UserHash,
     /// The name.
     pub name: Rc<str>,
     /// Its session's connection, or [`Key::NONE`].
     pub session: Key,
-    /// Counts the sessions, so that replies meant for an older one are known.
-    pub session_number: u32,
-    /// A login that waits for the session to end, or [`Key::NONE`].
-    pub waiting: Key,
     /// How messages reach the session: through the inbox while this is there,
     /// straight into the outbox (live) when it is not.
     pub drain: Option<Box<Drain>>,
-    /// Sequence of the first message of the inbox that the session has not been given.
-    pub next_sequence: u64,
-    /// Sequence behind the newest message that is known to be in the inbox.
-    pub tail_sequence: u64,
+    /// Counts the sessions, so that replies meant for an older one are known.
+    pub session_number: u32,
     /// Appends under way.
     pub appending: u32,
     /// Those among them that the session has been given already.
     pub spilling: u32,
+    /// Other store requests under way.
+    pub requests: u32,
+    /// A login that waits for the session to end, or [`Key::NONE`].
+    pub waiting: Key,
+    /// Sequence of the first message of the inbox that the session has not been given.
+    pub next_sequence: u64,
+    /// Sequence behind the newest message that is known to be in the inbox.
+    pub tail_sequence: u64,
     /// First sequence that its reader has not acknowledged, as far as known here.
     pub head: u64,
     /// The head that the store was told last.
     pub head_told: u64,
-    /// A burn is under way.
-    pub burning: bool,
-    /// Other store requests under way.
-    pub requests: u32,
     /// Its sends, if it sent any lately.
     pub sends: Option<Box<Sends>>,
     /// Who wants to know about it.
     pub followers: Option<Box<Followers>>,
     /// When its last session ended, Unix milliseconds; 0 if that is not known here.
     pub last_seen_ms: u64,
+    /// A burn is under way.
+    pub burning: bool,
 }
+
+// With its slot's generation, two cache lines.
+const _: () = assert!(size_of::<User>() <= 120);
 
 impl User {
     /// A user about whom nothing is known yet.
-    pub fn new(hash: UserHash, name: &str) -> User {
+    pub fn new(name: &str) -> User {
         User {
-            hash,
             name: Rc::from(name),
             session: Key::NONE,
             session_number: 0,
@@ -135,8 +136,14 @@ impl User {
 
     /// First half of the ids of its messages: the same for as long as the store
     /// lives, so that a repeat keeps its id.
-    pub fn sender_id(&self) -> u64 {
-        (self.hash.0 >> 64) as u64
+    pub fn sender_id(&self, seed: u64) -> u64 {
+        (self.hash(seed).0 >> 64) as u64
+    }
+
+    /// Hash of the name; worked out again, because the store asks for it seldom and
+    /// every user would carry it.
+    pub fn hash(&self, seed: u64) -> UserHash {
+        user_hash(seed, &self.name)
     }
 
     /// Whether a session is attached.

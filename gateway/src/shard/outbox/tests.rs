@@ -90,7 +90,7 @@ fn a_quiet_outbox_reuses_its_chunk_without_growing() {
         outbox.sent(&mut pool, len);
         outbox.pop_acked();
         outbox.release(&mut pool);
-        assert_eq!(outbox.chunks.len(), 1);
+        assert_eq!(outbox.chunks.iter().count(), 1);
         assert_eq!(outbox.retained_bytes(), 0);
     }
     assert!(outbox.is_idle());

@@ -1,0 +1,78 @@
+//! The bytes of one outbox, oldest first, in chunks that never move.
+//!
+//! Owner: the outbox. The newest chunk stands apart: nearly always it is the only one,
+//! and what is delivered goes into it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Bytes that lie together, and where in the stream they stand.
+pub(super) struct Chunk {
+    pub(super) bytes: Rc<Vec<u8>>,
+    /// Stream position of the first byte.
+    pub(super) start: u64,
+}
+
+impl Chunk {
+    /// Stream position behind the last byte.
+    pub(super) fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
+/// See the module's text.
+#[derive(Default)]
+pub(super) struct Chunks {
+    newest: Option<Chunk>,
+    /// Oldest first; boxed, since most outboxes never have any.
+    older: Option<Box<VecDeque<Chunk>>>,
+}
+
+impl Chunks {
+    /// Appends a chunk.
+    pub(super) fn push(&mut self, chunk: Chunk) {
+        if let Some(older) = self.newest.replace(chunk) {
+            self.older.get_or_insert_default().push_back(older);
+        }
+    }
+
+    /// All of them, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Chunk> {
+        self.older
+            .iter()
+            .flat_map(|older| older.iter())
+            .chain(&self.newest)
+    }
+
+    pub(super) fn oldest(&self) -> Option<&Chunk> {
+        self.iter().next()
+    }
+
+    pub(super) fn newest(&self) -> Option<&Chunk> {
+        self.newest.as_ref()
+    }
+
+    pub(super) fn newest_mut(&mut self) -> Option<&mut Chunk> {
+        self.newest.as_mut()
+    }
+
+    /// The newest, if there is no other.
+    pub(super) fn only_mut(&mut self) -> Option<&mut Chunk> {
+        match &self.older {
+            Some(older) if !older.is_empty() => None,
+            _ => self.newest.as_mut(),
+        }
+    }
+
+    /// Takes off the oldest if it is not the newest as well and ends at `position` or before.
+    pub(super) fn pop_older_until(&mut self, position: u64) -> Option<Chunk> {
+        self.older
+            .as_mut()?
+            .pop_front_if(|oldest| oldest.end() <= position)
+    }
+
+    pub(super) fn pop_newest(&mut self) -> Option<Chunk> {
+        let before = self.older.as_mut().and_then(|older| older.pop_back());
+        std::mem::replace(&mut self.newest, before)
+    }
+}
