@@ -5,7 +5,7 @@
 //! sender from being read until there is room, so nothing is dropped.
 
 use iris_protocol::{MessageId, Name, Outcome, RefusalReason, SEQUENCE_MAX};
-use iris_storage::user_hash;
+use iris_storage::{UserHash, user_hash};
 
 use super::Shard;
 use super::ahead::BLOCK;
@@ -48,15 +48,18 @@ impl Shard {
             sequence,
             ttl_seconds,
         };
-        self.route(id, target.as_str(), Some(send), payload)
+        let hash = user_hash(self.seed, target.as_str());
+        self.route(id, target.as_str(), hash, Some(send), payload)
     }
 
-    /// Sends a message of the user on this connection on its way; `false` if
-    /// there is no room for it now and it has to be read again later.
+    /// Sends a message of the user on this connection on its way, to the user with
+    /// this name and its `hash`; `false` if there is no room for it now and it has to
+    /// be read again later.
     pub(super) fn route(
         &mut self,
         id: Key,
         target: &str,
+        hash: UserHash,
         framed: Option<FramedSend>,
         payload: &[u8],
     ) -> bool {
@@ -72,7 +75,6 @@ impl Shard {
             self.metrics.count_refusal(RefusalReason::PayloadTooLarge);
             return true;
         }
-        let hash = user_hash(self.seed, target);
         let home = hash.home(usize::from(self.cores));
         if home != usize::from(self.core)
             && self.lanes[home].batch.len() > self.limits.lane_batch_bytes_max
