@@ -9,8 +9,8 @@ use std::fmt;
 ///
 /// Names are compared byte by byte: no case folding, no Unicode normalisation. Two names that look
 /// alike may be two users.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Name<'a>(&'a str);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name<'a>(&'a [u8]);
 
 /// Why bytes are not a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -42,29 +42,30 @@ impl<'a> Name<'a> {
         if bytes.len() > Self::LEN_MAX {
             return Err(NameError::TooLong);
         }
-        let text = str::from_utf8(bytes).map_err(|_| NameError::NotUtf8)?;
-        // Nearly every name is ASCII: there, control characters are found without decoding.
-        let control = if text.is_ascii() {
-            bytes.iter().any(u8::is_ascii_control)
-        } else {
-            text.chars().any(char::is_control)
-        };
-        if control {
-            return Err(NameError::Control);
+        // Nearly every name is this, and needs no decoding.
+        let is_printable_ascii = |byte: &u8| (0x20..0x7f).contains(byte);
+        if !bytes.iter().all(is_printable_ascii) {
+            let text = str::from_utf8(bytes).map_err(|_| NameError::NotUtf8)?;
+            if text.chars().any(char::is_control) {
+                return Err(NameError::Control);
+            }
         }
-        Ok(Name(text))
+        Ok(Name(bytes))
     }
 
-    /// The name as text.
-    #[inline]
+    /// The name as text. Looks at all of it again: where names are only compared,
+    /// [`Name::as_bytes`] does.
+    ///
+    /// # Panics
+    /// Never: the bytes were UTF-8 when they were parsed.
     pub fn as_str(self) -> &'a str {
-        self.0
+        str::from_utf8(self.0).expect("UTF-8 since it was parsed")
     }
 
     /// The name as it is on the wire, without its length.
     #[inline]
     pub fn as_bytes(self) -> &'a [u8] {
-        self.0.as_bytes()
+        self.0
     }
 
     /// Length in bytes, 1 to [`Name::LEN_MAX`]: a name is never empty.
@@ -75,9 +76,15 @@ impl<'a> Name<'a> {
     }
 }
 
+impl fmt::Debug for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Name({:?})", self.as_str())
+    }
+}
+
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(self.as_str())
     }
 }
 

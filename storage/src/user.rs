@@ -26,8 +26,8 @@ pub type MessageKey = [u8; MESSAGE_KEY_LEN];
 pub struct UserHash(pub u128);
 
 /// Hashes a user's name. `seed` is [`Store::seed`](crate::Store::seed).
-pub fn user_hash(seed: u64, name: &str) -> UserHash {
-    UserHash(xxh3_128_with_seed(name.as_bytes(), seed))
+pub fn user_hash(seed: u64, name: impl AsRef<[u8]>) -> UserHash {
+    UserHash(xxh3_128_with_seed(name.as_ref(), seed))
 }
 
 impl UserHash {

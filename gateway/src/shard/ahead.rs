@@ -54,8 +54,7 @@ impl Shard {
             if let Some(connection) = self.connections.get(id) {
                 connection.touch();
             }
-            let target = std::str::from_utf8(self.first_target(segment)?).ok()?;
-            Some(user_hash(self.seed, target))
+            Some(user_hash(self.seed, self.first_target(segment)?))
         }));
     }
 

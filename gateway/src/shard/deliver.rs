@@ -46,12 +46,12 @@ impl Shard {
     pub(super) fn deliver(&mut self, parcel: &Parcel<'_>) {
         let user_key = match self.directory.get(&parcel.hash) {
             Some(key) => *key,
-            None => self.user_entry(parcel.hash, parcel.target),
+            None => self.user_entry(parcel.hash, parcel.target.as_str()),
         };
         let Some(user) = self.users.get_mut(user_key) else {
             return;
         };
-        if *user.name != *parcel.target {
+        if user.name.as_bytes() != parcel.target.as_bytes() {
             self.answer(
                 Self::reply_of(parcel.from, parcel.id),
                 parcel.id,

@@ -5,7 +5,7 @@
 //! payload). The batch belongs to one core at a time; it is written by the
 //! sender's shard and read in place by the receiver's.
 
-use iris_protocol::{MessageId, Outcome};
+use iris_protocol::{MessageId, Name, Outcome};
 use iris_storage::UserHash;
 use rkyv::{Archive, Serialize};
 
@@ -16,7 +16,7 @@ use super::unacked::ReplyTo;
 #[derive(Clone, Copy, Debug)]
 pub struct Parcel<'a> {
     /// The reader's name.
-    pub target: &'a str,
+    pub target: Name<'a>,
     /// Hash of the reader's name.
     pub hash: UserHash,
     /// The sender's name.
@@ -271,6 +271,10 @@ pub fn push(batch: &mut Vec<u8>, envelope: &Envelope<'_>) {
     }
 }
 
+fn joined(high: &rkyv::Archived<u64>, low: &rkyv::Archived<u64>) -> UserHash {
+    UserHash(u128::from(high.to_native()) << 64 | u128::from(low.to_native()))
+}
+
 /// Reads the envelopes of a batch in place.
 #[derive(Clone)]
 pub struct Envelopes<'a> {
@@ -297,6 +301,42 @@ impl<'a> Envelopes<'a> {
         head
     }
 
+    fn take_head(&mut self) -> &'a ArchivedHead {
+        rkyv::access::<ArchivedHead, rkyv::rancor::Failure>(self.take(HEAD_LEN))
+            .expect("lanes carry whole envelopes, written by `push` in this process")
+    }
+
+    /// Whom they are for, those that are messages: a look ahead that reads nothing
+    /// else of them.
+    pub fn readers(mut self) -> impl Iterator<Item = Option<UserHash>> {
+        std::iter::from_fn(move || (!self.is_empty()).then(|| self.pass_over()))
+    }
+
+    /// Passes over an envelope; says whom it is for if it is a message.
+    fn pass_over(&mut self) -> Option<UserHash> {
+        let (reader, len) = match self.take_head() {
+            ArchivedHead::Deliver {
+                hash_high,
+                hash_low,
+                target_len,
+                sender_len,
+                payload_len,
+                ..
+            } => {
+                let names = usize::from(*target_len) + usize::from(*sender_len);
+                let len = names + payload_len.to_native() as usize;
+                (Some(joined(hash_high, hash_low)), len)
+            }
+            ArchivedHead::Answer { .. } | ArchivedHead::Throttle { .. } => (None, 0),
+            ArchivedHead::Received { len, .. } => (None, len.to_native() as usize),
+            ArchivedHead::Arrival { name_len, .. }
+            | ArchivedHead::Inquire { name_len, .. }
+            | ArchivedHead::Presence { name_len, .. } => (None, usize::from(*name_len)),
+        };
+        self.take(len);
+        reader
+    }
+
     fn take_name(&mut self, len: u8) -> &'a str {
         std::str::from_utf8(self.take(usize::from(len)))
             .expect("names were valid when they were pushed")
@@ -310,9 +350,7 @@ impl<'a> Iterator for Envelopes<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let head = rkyv::access::<ArchivedHead, rkyv::rancor::Failure>(self.take(HEAD_LEN))
-            .expect("lanes carry whole envelopes, written by `push` in this process");
-        Some(match head {
+        Some(match self.take_head() {
             ArchivedHead::Deliver {
                 hash_high,
                 hash_low,
@@ -326,10 +364,9 @@ impl<'a> Iterator for Envelopes<'a> {
                 sender_len,
                 payload_len,
             } => Envelope::Deliver(Parcel {
-                target: self.take_name(*target_len),
-                hash: UserHash(
-                    u128::from(hash_high.to_native()) << 64 | u128::from(hash_low.to_native()),
-                ),
+                target: Name::parse(self.take(usize::from(*target_len)))
+                    .expect("names were valid when they were pushed"),
+                hash: joined(hash_high, hash_low),
                 sender: self.take_name(*sender_len),
                 from: ReplyTo {
                     core: core.to_native(),
@@ -403,3 +440,6 @@ impl<'a> Iterator for Envelopes<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ const RUN: usize = 16;
 /// A classic send that was decoded and is not acted upon yet.
 #[derive(Clone, Copy)]
 struct Sighted<'a> {
-    target: &'a str,
+    target: Name<'a>,
     hash: UserHash,
     payload: &'a [u8],
     /// Where in its segment it ends.
@@ -354,8 +354,8 @@ impl Shard {
 
     fn sighted<'a>(&self, target: Name<'a>, payload: &'a [u8], end: usize) -> Sighted<'a> {
         Sighted {
-            target: target.as_str(),
-            hash: user_hash(self.seed, target.as_str()),
+            target,
+            hash: user_hash(self.seed, target.as_bytes()),
             payload,
             end,
         }

@@ -48,8 +48,8 @@ impl Shard {
             sequence,
             ttl_seconds,
         };
-        let hash = user_hash(self.seed, target.as_str());
-        self.route(id, target.as_str(), hash, Some(send), payload)
+        let hash = user_hash(self.seed, target.as_bytes());
+        self.route(id, target, hash, Some(send), payload)
     }
 
     /// Sends a message of the user on this connection on its way, to the user with
@@ -58,7 +58,7 @@ impl Shard {
     pub(super) fn route(
         &mut self,
         id: Key,
-        target: &str,
+        target: Name<'_>,
         hash: UserHash,
         framed: Option<FramedSend>,
         payload: &[u8],
@@ -157,11 +157,7 @@ impl Shard {
         let mut arrived = Key::NONE;
         let mut envelopes = Envelopes::new(batch);
         while !envelopes.is_empty() {
-            let ahead = envelopes.clone().take(BLOCK);
-            self.expect_readers(ahead.filter_map(|envelope| match envelope {
-                Envelope::Deliver(parcel) => Some(parcel.hash),
-                _ => None,
-            }));
+            self.expect_readers(envelopes.clone().readers().take(BLOCK).flatten());
             for envelope in envelopes.by_ref().take(BLOCK) {
                 self.envelope_received(from_core, &mut arrived, envelope);
             }

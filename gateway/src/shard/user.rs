@@ -143,7 +143,7 @@ impl User {
     /// Hash of the name; worked out again, because the store asks for it seldom and
     /// every user would carry it.
     pub fn hash(&self, seed: u64) -> UserHash {
-        user_hash(seed, &self.name)
+        user_hash(seed, self.name.as_bytes())
     }
 
     /// Whether a session is attached.

@@ -1,0 +1,85 @@
+use iris_protocol::{MessageId, Name, Outcome};
+use iris_storage::user_hash;
+
+use super::*;
+
+fn key(index: u32) -> Key {
+    Key {
+        index,
+        generation: 3,
+    }
+}
+
+/// One of each kind, and a second message behind them.
+fn one_of_each() -> Vec<u8> {
+    let parcel = |target: &'static str, payload| Parcel {
+        target: Name::parse(target.as_bytes()).expect("a name"),
+        hash: user_hash(7, target),
+        sender: "sender",
+        from: ReplyTo {
+            core: 1,
+            user: key(9),
+        },
+        id: MessageId {
+            sender: 11,
+            number: 12,
+        },
+        sent_at_ms: 13,
+        expires_at_ms: 14,
+        payload,
+    };
+    let mut batch = Vec::new();
+    for envelope in [
+        Envelope::Deliver(parcel("bob", b"hello")),
+        Envelope::Answer {
+            user: key(1),
+            number: 2,
+            outcome: Outcome::Delivered,
+        },
+        Envelope::Throttle { user: key(4) },
+        Envelope::Arrival {
+            segment: 1,
+            slot: 2,
+            framed: true,
+            name: "ann",
+        },
+        Envelope::Received {
+            bytes: b"abc",
+            cut: false,
+        },
+        Envelope::Inquire {
+            inquiry: Inquiry::Follow,
+            connection: key(5),
+            name: "carol",
+        },
+        Envelope::Presence {
+            connection: key(6),
+            name: "dave",
+            away_since_ms: Some(8),
+            notice: Notice::Change,
+        },
+        Envelope::Deliver(parcel("eve", b"")),
+    ] {
+        push(&mut batch, &envelope);
+    }
+    batch
+}
+
+#[test]
+fn a_look_ahead_finds_the_readers_of_the_messages_among_all_kinds() {
+    let batch = one_of_each();
+    let all: Vec<_> = Envelopes::new(&batch).readers().collect();
+    assert_eq!(all.len(), 8);
+    let readers: Vec<_> = all.into_iter().flatten().collect();
+    assert_eq!(readers, [user_hash(7, "bob"), user_hash(7, "eve")]);
+}
+
+#[test]
+fn what_is_read_is_what_was_written() {
+    let batch = one_of_each();
+    let mut again = Vec::new();
+    for envelope in Envelopes::new(&batch) {
+        push(&mut again, &envelope);
+    }
+    assert_eq!(again, batch);
+}
