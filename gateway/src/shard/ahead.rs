@@ -15,6 +15,7 @@ use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame};
 use iris_storage::{UserHash, user_hash};
 
 use super::Shard;
+use super::outbox::Outbox;
 use super::slots::Key;
 
 /// Events that are looked at together: enough to keep the memory busy, few enough
@@ -69,14 +70,14 @@ impl Shard {
             black_box(user.name.as_bytes().first());
             sessions.push(user.session);
         }
-        self.expect_outboxes(&sessions);
+        self.expect_outboxes(&sessions, Outbox::touch_back);
     }
 
     /// These connections will be told what was sent or what their peers have.
     pub fn expect_progress(&self, ids: impl Iterator<Item = Key>) {
         let mut expected = Keys::new();
         ids.for_each(|id| expected.push(id));
-        self.expect_outboxes(&expected);
+        self.expect_outboxes(&expected, Outbox::touch_front);
     }
 
     /// The next [`BLOCK`] connections with something to send will be asked for it.
@@ -85,11 +86,12 @@ impl Shard {
         let mut expected = Keys::new();
         let next = self.dirty.iter().rev().take(BLOCK);
         next.for_each(|id| expected.push(*id));
-        self.expect_outboxes(&expected);
+        self.expect_outboxes(&expected, Outbox::touch_front);
         expected.keys.into_iter().take(expected.len)
     }
 
-    fn expect_outboxes(&self, ids: &Keys) {
+    #[inline(always)]
+    fn expect_outboxes(&self, ids: &Keys, touch: impl Fn(&Outbox)) {
         for connection in ids.iter().filter_map(|id| self.connections.get(id)) {
             connection.touch();
         }
@@ -98,7 +100,7 @@ impl Shard {
                 .filter_map(|id| self.connections.get(id)?.outbox.as_deref())
         };
         outboxes().for_each(|outbox| outbox.touch());
-        outboxes().for_each(|outbox| outbox.touch_ends());
+        outboxes().for_each(touch);
     }
 
     /// Whom the first command of a segment is for, if it is a send.

@@ -97,16 +97,23 @@ impl Outbox {
         black_box((self.end, self.unasked));
     }
 
-    /// The same for what lies behind it: the oldest and the newest message, the
-    /// first and the last chunk, the senders.
+    /// The same for where the next message goes.
     #[inline(always)]
-    pub fn touch_ends(&self) {
+    pub fn touch_back(&self) {
+        black_box((
+            self.chunks
+                .newest()
+                .map(|chunk| chunk.bytes.last().copied()),
+            self.senders.back(),
+        ));
+    }
+
+    /// The same for what is sent or acknowledged next.
+    #[inline(always)]
+    pub fn touch_front(&self) {
         black_box((
             self.oldest().map(|entry| entry.payload_len),
-            self.unacked.last().map(|entry| entry.payload_len),
             self.chunks.oldest().map(Chunk::end),
-            self.chunks.newest().map(Chunk::end),
-            self.senders.back(),
         ));
     }
 
