@@ -134,7 +134,7 @@ mod tests {
     fn users_of_one_home_are_spread_over_the_databases() {
         let mut found = [0; 4];
         for n in 0..4000 {
-            let hash = user_hash(7, &format!("user{n}"));
+            let hash = user_hash(7, format!("user{n}"));
             if hash.home(4) == 1 {
                 found[database_of(hash.key(), 4)] += 1;
             }
