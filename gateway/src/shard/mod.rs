@@ -34,6 +34,7 @@ mod pool;
 mod presence;
 mod receive;
 mod route;
+mod run;
 mod slots;
 mod steps;
 mod timers;

@@ -5,8 +5,7 @@
 //! fault of the peer ends its connection with a counted reason, and nothing else.
 
 use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame, PREFACE_LEN};
-use iris_protocol::{CloseReason, Name, Protocol, RefusalReason, classic, sniff};
-use iris_storage::{UserHash, user_hash};
+use iris_protocol::{CloseReason, Protocol, RefusalReason, classic, sniff};
 
 use super::connection::{Connection, Pause, Phase, REST_OF_ARRIVAL};
 use super::envelope::Inquiry;
@@ -26,19 +25,6 @@ const HELD_SEGMENTS_MAX: usize = 64;
 /// Untaken bytes that end a connection, in full outboxes. What one segment may
 /// ask for before its connection is paused stays far below.
 const OUTBOXES_UNTAKEN_MAX: u64 = 8;
-
-/// Sends of one segment that are looked at together.
-const RUN: usize = 16;
-
-/// A classic send that was decoded and is not acted upon yet.
-#[derive(Clone, Copy)]
-struct Sighted<'a> {
-    target: Name<'a>,
-    hash: UserHash,
-    payload: &'a [u8],
-    /// Where in its segment it ends.
-    end: usize,
-}
 
 /// What became of one decoding step.
 enum Step {
@@ -306,7 +292,10 @@ impl Shard {
                     return Err(CloseReason::NotLoggedIn);
                 }
                 let first = self.sighted(target, payload, len);
-                Ok(self.classic_sends(id, input, first))
+                Ok(match self.classic_sends(id, input, first) {
+                    0 => Step::Wait,
+                    took => Step::Took(took),
+                })
             }
             classic::Command::Ack => {
                 if cut && let Some(connection) = self.connections.get_mut(id) {
@@ -314,50 +303,6 @@ impl Shard {
                 }
                 Ok(Step::Took(len))
             }
-        }
-    }
-
-    /// The classic send that `input` begins with, and those right behind it: these are
-    /// decoded and looked at together before they are routed one by one.
-    fn classic_sends<'a>(&mut self, id: Key, input: &'a [u8], first: Sighted<'a>) -> Step {
-        let mut run = [first; RUN];
-        let mut len = 1;
-        while let Some(next) = run.get(len - 1).map(|last| last.end)
-            && len < RUN
-            && input.get(next) == Some(&classic::SEND)
-            && let Ok(Some((classic::Command::Send { target, payload }, send_len))) =
-                classic::decode(&input[next..])
-        {
-            run[len] = self.sighted(target, payload, next + send_len);
-            len += 1;
-        }
-        if len > 1 {
-            self.expect_readers(run[1..len].iter().map(|send| send.hash));
-        }
-        let mut took = 0;
-        for send in &run[..len] {
-            let is_read = self
-                .connections
-                .get(id)
-                .is_some_and(|connection| connection.is_read());
-            if !is_read || !self.route(id, send.target, send.hash, None, send.payload) {
-                break;
-            }
-            took = send.end;
-        }
-        if took == 0 {
-            Step::Wait
-        } else {
-            Step::Took(took)
-        }
-    }
-
-    fn sighted<'a>(&self, target: Name<'a>, payload: &'a [u8], end: usize) -> Sighted<'a> {
-        Sighted {
-            target,
-            hash: user_hash(self.seed, target.as_bytes()),
-            payload,
-            end,
         }
     }
 
