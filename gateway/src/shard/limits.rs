@@ -80,9 +80,11 @@ impl Default for Limits {
 /// the peer has it, milliseconds; idle connections then hold no memory.
 pub const PROBE_AFTER_MS: u64 = 1_000;
 /// Deliveries to a classic session after which the kernel is asked together with
-/// the next send, while it has the socket at hand: what is kept for the way back
-/// into the inbox stays so small that it stays in the cache.
-pub const PROBE_MESSAGES: u32 = 32;
+/// the next send, while it has the socket at hand. The more seldom, the fewer
+/// questions; the oftener, the less is kept for the way back into the inbox and the
+/// more of it stays in the cache. With 1,000 users and 16 messages in flight each, a
+/// message cost least at 64; at 8, 16, 32 and 256 it cost 7 to 25 % more.
+pub const PROBE_MESSAGES: u32 = 64;
 /// How soon the kernel is asked again when somebody waits for the answer, milliseconds.
 pub const PROBE_AGAIN_MS: u64 = 20;
 /// How long a throttled sender is not read, milliseconds: about ten commits.
