@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use disk::Disk;
 use iris_storage::{Reply, Request, StoreOptions};
-use rig::Rig;
+use rig::{Rig, name};
 
 const VICTIM_FOLDER: &str = "IRIS_TEST_VICTIM_FOLDER";
 const USERS: u64 = 12;
@@ -35,10 +35,6 @@ fn options(path: &Path) -> StoreOptions {
         journal_interval: Duration::ZERO,
         ..rig::options(path)
     }
-}
-
-fn name(user: u64) -> String {
-    format!("user{user}")
 }
 
 /// The victim: appends to all users for ever, burns now and then, and says what was acknowledged. It is a test

@@ -10,62 +10,28 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use fjall::{Database, KeyspaceCreateOptions};
-use iris_storage::{Reply, Request, Store, StoreError, StoreOptions, repair};
-use rig::Rig;
+use iris_storage::{Store, StoreError, repair};
+use rig::{Rig, Seeded, name, small_tables};
 
 const USERS: u64 = 12;
 const MESSAGES: u64 = 5000;
 /// An open of so small a store takes some hundredths of a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn options(path: &Path) -> StoreOptions {
-    StoreOptions {
-        memtable_bytes: 1 << 20,
-        databases: 1,
-        ..rig::options(path)
-    }
-}
-
-fn name(user: u64) -> String {
-    format!("user{user}")
-}
-
 fn payload(number: u64) -> Vec<u8> {
-    [&number.to_be_bytes()[..], &[number as u8; 192]].concat()
-}
-
-/// A generator of its own, so that a failing case can be found again.
-struct Seeded(u64);
-
-impl Seeded {
-    fn below(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below.max(1)
-    }
+    rig::payload(number, 200)
 }
 
 /// Stores messages. `flushed`: all of them are in tables and the journal is empty; else the journal has all, too.
 fn fill(path: &Path, flushed: bool) {
-    let mut rig = Rig::with(options(path));
+    let mut rig = Rig::with(small_tables(path));
     let names: Vec<String> = (0..USERS).map(name).collect();
     let all =
         (0..MESSAGES).map(|number| (names[(number % USERS) as usize].as_str(), payload(number)));
     rig.append_all(all);
     rig.close();
     if flushed {
-        let database = Database::builder(path.join("inbox-0"))
-            .open()
-            .expect("opens");
-        for keyspace in ["messages", "users"] {
-            let keyspace = database
-                .keyspace(keyspace, KeyspaceCreateOptions::default)
-                .expect("a keyspace");
-            keyspace.rotate_memtable_and_wait().expect("flushed");
-        }
-        drop(database);
+        rig::flush(path);
     }
     // Without the zeros at its end, for the sake of the copies; flushed, it has nothing more to say.
     let journal = path.join("inbox-0/0.jnl");
@@ -138,44 +104,17 @@ struct Found {
 fn read_all(rig: &mut Rig, case: &str) -> Found {
     let mut all = Found::default();
     for user in 0..USERS {
-        let mut from = 0;
+        let inbox = rig.read_on(&name(user), case);
+        all.messages += inbox.payloads.len() as u64;
+        all.lost += inbox.lost;
+        all.users_refused += u64::from(inbox.refused);
         let mut last = None;
-        loop {
-            let (token, hash) = (rig.token(), rig.user(&name(user)));
-            let reply = rig.ask(Request::Page {
-                token,
-                user: hash,
-                name: name(user).into(),
-                from,
-                messages_max: 300,
-                bytes_max: usize::MAX,
-            });
-            let Reply::Page {
-                messages,
-                next,
-                end,
-                lost,
-                ..
-            } = reply
-            else {
-                all.users_refused += 1;
-                break;
-            };
-            for message in &messages {
-                let view = message.record.view().expect("a sound record");
-                let number = u64::from_be_bytes(view.payload[..8].try_into().expect("eight bytes"));
-                assert_eq!(view.payload, payload(number), "{case}");
-                assert_eq!(number % USERS, user, "{case}: of another user");
-                assert!(last < Some(number), "{case}: out of order or twice");
-                last = Some(number);
-            }
-            all.messages += messages.len() as u64;
-            all.lost += u64::from(lost);
-            if end {
-                break;
-            }
-            assert!(next > from, "{case}: no end");
-            from = next;
+        for content in &inbox.payloads {
+            let number = u64::from_be_bytes(content[..8].try_into().expect("eight bytes"));
+            assert_eq!(content, &payload(number), "{case}");
+            assert_eq!(number % USERS, user, "{case}: of another user");
+            assert!(last < Some(number), "{case}: out of order or twice");
+            last = Some(number);
         }
     }
     all
@@ -184,7 +123,7 @@ fn read_all(rig: &mut Rig, case: &str) -> Found {
 /// Opens a store on a thread of its own: an open that hangs or panics is a failure, not the end of the test.
 fn open(path: &Path, case: &str) -> Result<Rig, StoreError> {
     let (sender, opened) = mpsc::channel();
-    let options = options(path);
+    let options = small_tables(path);
     std::thread::spawn(move || {
         // Nobody waits for one that hangs any more.
         let _ = sender.send(Store::open(options));
@@ -260,7 +199,7 @@ fn spoil_and_look(template: &Path, file: &Path, spoil: Spoil) -> &'static str {
 
 #[test]
 fn damage_anywhere_is_told() {
-    let mut random = Seeded(0x1715_2026_1122);
+    let mut random = Seeded::new(0x1715_2026_1122);
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     for flushed in [false, true] {
         let template = tempfile::tempdir().expect("a folder");

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use iris_storage::{Reply, Request, Store, StoreError, StoreOptions, StoreState, check, repair};
-use rig::Rig;
+use iris_storage::{Store, StoreError, StoreOptions, StoreState, check, repair};
+use rig::{Rig, Seeded, name, payload};
 
 const USERS: u64 = 14;
 /// An open of so small a store takes some tenths of a second.
@@ -27,32 +27,6 @@ fn options(path: &Path, databases: usize) -> StoreOptions {
         databases,
         journal_bytes_max: 256 << 20,
         ..rig::options(path)
-    }
-}
-
-fn name(user: u64) -> String {
-    format!("user{user}")
-}
-
-fn payload(number: u64, len: usize) -> Vec<u8> {
-    let mut payload = vec![number as u8; len];
-    payload[..8].copy_from_slice(&number.to_be_bytes());
-    payload
-}
-
-/// A generator of its own, so that a failing case can be found again.
-struct Seeded(u64);
-
-impl Seeded {
-    fn new(seed: u64) -> Seeded {
-        Seeded(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % below.max(1)
     }
 }
 
@@ -245,49 +219,21 @@ struct Found {
 fn read_all(rig: &mut Rig, template: &Template, case: &str) -> Found {
     let mut all = Found::default();
     for user in 0..USERS {
-        let (mut from, mut last) = (0, None);
-        loop {
-            let (token, hash) = (rig.token(), rig.user(&name(user)));
-            let reply = rig.ask(Request::Page {
-                token,
-                user: hash,
-                name: name(user).into(),
-                from,
-                messages_max: 300,
-                bytes_max: usize::MAX,
-            });
-            let Reply::Page {
-                messages,
-                next,
-                end,
-                lost,
-                ..
-            } = reply
-            else {
-                all.refused.push(user);
-                break;
-            };
-            for message in &messages {
-                let view = message.record.view().expect("a sound record");
-                let number = u64::from_be_bytes(view.payload[..8].try_into().expect("eight bytes"));
-                if number == u64::MAX {
-                    continue;
-                }
-                assert_eq!(
-                    view.payload,
-                    payload(number, template.payload_len),
-                    "{case}"
-                );
-                assert!(last < Some(number), "{case}: out of order or twice");
-                last = Some(number);
-                all.numbers.insert(number);
+        let inbox = rig.read_on(&name(user), case);
+        all.lost += inbox.lost;
+        if inbox.refused {
+            all.refused.push(user);
+        }
+        let mut last = None;
+        for content in &inbox.payloads {
+            let number = u64::from_be_bytes(content[..8].try_into().expect("eight bytes"));
+            if number == u64::MAX {
+                continue;
             }
-            all.lost += u64::from(lost);
-            if end {
-                break;
-            }
-            assert!(next > from, "{case}: no end");
-            from = next;
+            assert_eq!(content, &payload(number, template.payload_len), "{case}");
+            assert!(last < Some(number), "{case}: out of order or twice");
+            last = Some(number);
+            all.numbers.insert(number);
         }
     }
     all

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use iris_storage::{Store, StoreOptions};
-use rig::Rig;
+use rig::{Rig, name};
 
 const USERS: u64 = 7;
 
@@ -21,12 +21,8 @@ fn options(path: &Path) -> StoreOptions {
     }
 }
 
-fn name(user: u64) -> String {
-    format!("user{user}")
-}
-
 fn payload(number: u64) -> Vec<u8> {
-    [&number.to_be_bytes()[..], &[number as u8; 92]].concat()
+    rig::payload(number, 100)
 }
 
 /// Sequence and number of every message, by user.

@@ -7,25 +7,15 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use iris_storage::StoreOptions;
-use rig::Rig;
-
-/// Small memtables, so that a few thousand messages make tables.
-fn options(path: &Path) -> StoreOptions {
-    StoreOptions {
-        memtable_bytes: 1 << 20,
-        databases: 1,
-        ..rig::options(path)
-    }
-}
+use rig::{Rig, small_tables};
 
 fn payload(number: u64) -> Vec<u8> {
-    [&number.to_be_bytes()[..], &[number as u8; 292]].concat()
+    rig::payload(number, 300)
 }
 
 /// Stores messages of two users, one after the other, until there are tables.
 fn fill(path: &Path, each: u64) -> [Vec<(u64, u64)>; 2] {
-    let mut rig = Rig::with(options(path));
+    let mut rig = Rig::with(small_tables(path));
     let names = ["anna", "ben"];
     let numbers = 0..each * 2;
     let all = numbers
@@ -69,7 +59,7 @@ fn an_inbox_is_read_around_damaged_blocks() {
             }
         }
         fs::write(&damaged, &bytes).expect("written");
-        let mut rig = Rig::with(options(folder.path()));
+        let mut rig = Rig::with(small_tables(folder.path()));
         let mut missing = 0;
         for (user, said) in ["anna", "ben"].iter().zip(&said) {
             for messages_max in [7, 5000] {
@@ -116,7 +106,7 @@ fn an_inbox_goes_on_behind_a_damaged_end() {
     let mut said = fill(folder.path(), 1800);
     let tables = rig::tables(folder.path());
     // Behind those in the table, wherever its batches ended.
-    let mut rig = Rig::with(options(folder.path()));
+    let mut rig = Rig::with(small_tables(folder.path()));
     for (user, said) in ["anna", "ben"].iter().zip(&mut said) {
         said.push((rig.append(user, &payload(9_999)), 9_999));
     }
@@ -127,7 +117,7 @@ fn an_inbox_goes_on_behind_a_damaged_end() {
         bytes[at] ^= 1;
     }
     fs::write(&tables[0], &bytes).expect("written");
-    let mut rig = Rig::with(options(folder.path()));
+    let mut rig = Rig::with(small_tables(folder.path()));
     for (user, said) in ["anna", "ben"].iter().zip(&said) {
         let (found, lost) = rig.drain(user, 100);
         assert!(

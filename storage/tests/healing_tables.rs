@@ -18,15 +18,13 @@ const NAMES: [&str; 3] = ["anna", "ben", "cleo"];
 /// Small memtables, so that a few thousand messages make tables and some more a merge. Nothing but the merges moves.
 fn options(path: &Path) -> StoreOptions {
     StoreOptions {
-        memtable_bytes: 1 << 20,
-        databases: 1,
         upkeep_interval: Duration::from_secs(3600),
-        ..rig::options(path)
+        ..rig::small_tables(path)
     }
 }
 
 fn payload(number: u64) -> Vec<u8> {
-    [&number.to_be_bytes()[..], &[number as u8; 292]].concat()
+    rig::payload(number, 300)
 }
 
 fn number_of(payload: &[u8]) -> u64 {
@@ -169,16 +167,7 @@ fn a_reader_who_meets_damage_has_it_counted() {
     store(&mut rig, 0..6_000);
     rig.close();
     // All in tables, and no journal that has it.
-    let database = fjall::Database::builder(folder.path().join("inbox-0"))
-        .open()
-        .expect("opens");
-    for keyspace in ["messages", "users"] {
-        let keyspace = database
-            .keyspace(keyspace, fjall::KeyspaceCreateOptions::default)
-            .expect("a keyspace");
-        keyspace.rotate_memtable_and_wait().expect("flushed");
-    }
-    drop(database);
+    rig::flush(folder.path());
     File::options()
         .write(true)
         .open(folder.path().join("inbox-0/0.jnl"))

@@ -16,17 +16,13 @@ const MESSAGES: u64 = 8_000;
 /// Messages become tables all the time; accounts stay in the journals, which therefore stay.
 fn options(path: &Path) -> StoreOptions {
     StoreOptions {
-        memtable_bytes: 1 << 20,
-        databases: 1,
         journal_bytes_max: 512 << 20,
-        ..rig::options(path)
+        ..rig::small_tables(path)
     }
 }
 
 fn payload(number: u64) -> Vec<u8> {
-    let mut payload = vec![number as u8; 20_000];
-    payload[..8].copy_from_slice(&number.to_be_bytes());
-    payload
+    rig::payload(number, 20_000)
 }
 
 fn fill(path: &Path) {
@@ -93,16 +89,7 @@ fn whichever_journal_is_gone_is_told() {
     // What was written off by the database itself is not missing.
     let folder = tempfile::tempdir().expect("a folder");
     rig::copy_folder(template.path(), folder.path());
-    let database = fjall::Database::builder(folder.path().join("inbox-0"))
-        .open()
-        .expect("opens");
-    for keyspace in ["messages", "users"] {
-        let keyspace = database
-            .keyspace(keyspace, fjall::KeyspaceCreateOptions::default)
-            .expect("a keyspace");
-        keyspace.rotate_memtable_and_wait().expect("flushed");
-    }
-    drop(database);
+    rig::flush(folder.path());
     assert!(!folder.path().join("inbox-0/0.jnl").exists(), "written off");
     let mut rig = Rig::with(options(folder.path()));
     assert!(

@@ -5,15 +5,11 @@ mod rig;
 use std::time::{Duration, Instant};
 
 use iris_storage::{Reply, StoreOptions};
-use rig::Rig;
+use rig::{Rig, name};
 
 const USERS: u64 = 8;
 /// The last user burns only a few, and keeps the rest.
 const KEEPER: u64 = USERS - 1;
-
-fn name(user: u64) -> String {
-    format!("user{user}")
-}
 
 /// One round of messages to all users, interleaved, so that each table holds some of everybody's.
 fn fill(rig: &mut Rig, kept: &mut Vec<u64>) {

@@ -7,31 +7,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use iris_storage::{Store, StoreError, StoreOptions, check, repair, stats};
-use rig::Rig;
+use iris_storage::{Store, StoreError, check, repair, stats};
+use rig::{Rig, name, small_tables};
 
 const USERS: u64 = 20;
 const MESSAGES: u64 = 6000;
 
-fn options(path: &Path) -> StoreOptions {
-    StoreOptions {
-        memtable_bytes: 1 << 20,
-        databases: 1,
-        ..rig::options(path)
-    }
-}
-
-fn name(user: u64) -> String {
-    format!("user{user}")
-}
-
 fn payload(number: u64) -> Vec<u8> {
-    [&number.to_be_bytes()[..], &[number as u8; 292]].concat()
+    rig::payload(number, 300)
 }
 
 /// Some messages in tables, some in the journal; of each user the first ten are burned.
 fn fill(path: &Path) {
-    let mut rig = Rig::with(options(path));
+    let mut rig = Rig::with(small_tables(path));
     let names: Vec<String> = (0..USERS).map(name).collect();
     let all =
         (0..MESSAGES).map(|number| (names[(number % USERS) as usize].as_str(), payload(number)));
@@ -101,7 +89,7 @@ fn a_sound_folder_is_sound_and_stays_as_it_is_when_repaired() {
         before,
         fs::read(folder.path().join("SEQUENCE")).expect("read")
     );
-    let mut rig = Rig::with(options(folder.path()));
+    let mut rig = Rig::with(small_tables(folder.path()));
     assert_eq!(count(&mut rig), live);
     rig.close();
     assert_eq!(
@@ -115,7 +103,7 @@ fn a_start_heals(template: &Path, table: &Path, spoil: fn(&Path), live: u64, all
     let folder = tempfile::tempdir().expect("a folder");
     rig::copy_folder(template, folder.path());
     spoil(&folder.path().join(table));
-    let mut rig = Rig::with(options(folder.path()));
+    let mut rig = Rig::with(small_tables(folder.path()));
     let left = count(&mut rig);
     let recovery = rig.store.recovery();
     assert_eq!(recovery.tables_damaged, 1);
@@ -206,7 +194,7 @@ fn what_can_be_read_survives_the_loss_of_a_file() {
         if path == table {
             a_start_heals(template.path(), &path, spoil, live, all);
         } else {
-            let refused = Store::open(options(folder.path()));
+            let refused = Store::open(small_tables(folder.path()));
             let Err(error @ (StoreError::Damaged { .. } | StoreError::Database { .. })) = refused
             else {
                 panic!("{}: not refused as damaged", path.display());
@@ -217,7 +205,7 @@ fn what_can_be_read_survives_the_loss_of_a_file() {
         let checked = check(folder.path()).expect("checked");
         assert!(!checked.faults.is_empty(), "{}", path.display());
         let repaired = repair(folder.path()).expect("repaired");
-        let mut rig = Rig::with(options(folder.path()));
+        let mut rig = Rig::with(small_tables(folder.path()));
         let left = count(&mut rig);
         assert_eq!(left, repaired.messages, "{}", path.display());
         assert_eq!(left + repaired.messages_missing, live, "{}", path.display());
@@ -275,7 +263,7 @@ fn what_is_no_store_is_left_alone() {
         Err(StoreError::NoStore { .. })
     ));
     assert!(!missing.exists());
-    let open = Rig::with(options(folder.path()));
+    let open = Rig::with(small_tables(folder.path()));
     assert!(matches!(
         check(folder.path()),
         Err(StoreError::Locked { .. })

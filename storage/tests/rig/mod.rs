@@ -28,6 +28,43 @@ pub fn options(path: &Path) -> StoreOptions {
     }
 }
 
+/// One database, and memtables so small that a few thousand messages make tables.
+pub fn small_tables(path: &Path) -> StoreOptions {
+    StoreOptions {
+        memtable_bytes: 1 << 20,
+        databases: 1,
+        ..options(path)
+    }
+}
+
+/// The name of a user among many.
+pub fn name(user: u64) -> String {
+    format!("user{user}")
+}
+
+/// What a message says: its number, then the last byte of that up to this length.
+pub fn payload(number: u64, len: usize) -> Vec<u8> {
+    let mut payload = vec![number as u8; len];
+    payload[..8].copy_from_slice(&number.to_be_bytes());
+    payload
+}
+
+/// A generator of its own, so that a failing case can be found again.
+pub struct Seeded(u64);
+
+impl Seeded {
+    pub fn new(seed: u64) -> Seeded {
+        Seeded(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % below.max(1)
+    }
+}
+
 /// A store and one client of it.
 pub struct Rig {
     pub store: Store,
@@ -43,6 +80,15 @@ pub struct Page {
     pub next: u64,
     pub end: bool,
     pub lost: u32,
+}
+
+/// An inbox as far as it could be read.
+pub struct Readable {
+    pub payloads: Vec<Vec<u8>>,
+    /// What its pages said was lost.
+    pub lost: u64,
+    /// A page was not given; what would follow is not there.
+    pub refused: bool,
 }
 
 impl Rig {
@@ -192,6 +238,18 @@ impl Rig {
         messages_max: usize,
         bytes_max: usize,
     ) -> Page {
+        self.try_page(name, from, messages_max, bytes_max)
+            .unwrap_or_else(|other| panic!("no page: {other:?}"))
+    }
+
+    /// A page, or what was replied instead.
+    fn try_page(
+        &mut self,
+        name: &str,
+        from: u64,
+        messages_max: usize,
+        bytes_max: usize,
+    ) -> Result<Page, Reply> {
         let (token, user) = (self.token(), self.user(name));
         match self.ask(Request::Page {
             token,
@@ -207,13 +265,41 @@ impl Rig {
                 end,
                 lost,
                 ..
-            } => Page {
+            } => Ok(Page {
                 messages,
                 next,
                 end,
                 lost,
-            },
-            other => panic!("no page: {other:?}"),
+            }),
+            other => Err(other),
+        }
+    }
+
+    /// An inbox of a damaged store, up to its end or to the first page that is refused.
+    pub fn read_on(&mut self, name: &str, case: &str) -> Readable {
+        let (mut payloads, mut lost, mut from) = (Vec::new(), 0, 0);
+        loop {
+            let Ok(page) = self.try_page(name, from, 300, usize::MAX) else {
+                return Readable {
+                    payloads,
+                    lost,
+                    refused: true,
+                };
+            };
+            for message in &page.messages {
+                let view = message.record.view().expect("a sound record");
+                payloads.push(view.payload.to_vec());
+            }
+            lost += u64::from(page.lost);
+            if page.end {
+                return Readable {
+                    payloads,
+                    lost,
+                    refused: false,
+                };
+            }
+            assert!(page.next > from, "{case}: no end");
+            from = page.next;
         }
     }
 
@@ -324,4 +410,17 @@ pub fn tables(folder: &Path) -> Vec<PathBuf> {
         .collect();
     tables.sort();
     tables.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Turns all that stands in the journals of database 0 into tables, without a store of ours.
+pub fn flush(folder: &Path) {
+    let database = fjall::Database::builder(folder.join("inbox-0"))
+        .open()
+        .expect("opens");
+    for keyspace in ["messages", "users"] {
+        let keyspace = database
+            .keyspace(keyspace, fjall::KeyspaceCreateOptions::default)
+            .expect("a keyspace");
+        keyspace.rotate_memtable_and_wait().expect("flushed");
+    }
 }
