@@ -18,7 +18,8 @@ const MESSAGES: usize = 10_000;
 #[divan::bench(args = [200, 1_000, 10_000, 100_000])]
 fn route(bencher: Bencher, users: usize) {
     let mut bare = BareShard::new(users);
-    bare.turn(40 * users);
+    // Until even the last session was asked for what its peer has.
+    bare.turn(200 * users);
     assert!(bare.delivered() > 0, "nothing was routed");
     bencher
         .counter(ItemsCount::new(MESSAGES))

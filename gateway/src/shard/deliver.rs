@@ -211,6 +211,7 @@ impl Shard {
             let acked = outbox
                 .sent_position()
                 .saturating_sub(u64::from(outstanding));
+            self.metrics.delivered += outbox.drop_plain_until(acked);
             if outbox.oldest_end().is_none_or(|end| end > acked) {
                 break;
             }

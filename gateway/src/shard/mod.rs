@@ -25,6 +25,7 @@ mod connection;
 mod deliver;
 mod drain;
 mod effects;
+mod entries;
 mod envelope;
 mod inbox;
 mod limits;

@@ -13,20 +13,20 @@
 //! bytes are let go of as soon as they are sent. So a drain goes on as fast as
 //! its reader takes it, however late it is acknowledged.
 
-use std::collections::VecDeque;
 use std::hint::black_box;
 use std::rc::Rc;
 
 use iris_protocol::framed::Answer;
 
 use super::chunks::{Chunk, Chunks};
+use super::entries::Entries;
 use super::pool::{CHUNK_BYTES, Pool};
 use super::slots::Key;
 use super::steps::Steps;
 use super::unacked::{Entry, Ms48, NO_REPLY, Passport, ReplyTo, Stored, Unacked};
 
-/// Entries that are done with before the others move to the front.
-const COMPACT_AFTER: usize = 32;
+/// Bytes of names that are done with before the others move to the front.
+const COMPACT_AFTER: usize = 256;
 
 /// Bytes and messages of one connection; see the module's text. What a delivery
 /// touches stands on the first two cache lines.
@@ -38,17 +38,16 @@ pub struct Outbox {
     /// Stream position behind which nothing is sent any more: [`OPEN`] until a close
     /// is due.
     sealed_at: u64,
-    /// Oldest first, behind `acked` entries that are done with. A vector, because
-    /// its push writes an entry in place; a deque copies it through the stack.
-    unacked: Vec<Entry>,
-    /// Names of their senders, each behind its length.
-    senders: VecDeque<u8>,
+    unacked: Entries,
+    /// Names of their senders, each behind its length; before them, `senders_gone`
+    /// bytes of those that are done with.
+    senders: Vec<u8>,
     /// Stream position up to which the kernel has taken the bytes.
     sent: u64,
     /// Stream position from which on the bytes are kept.
     kept_from: u64,
-    acked: u32,
-    /// Where in `unacked` the messages begin that are nowhere else.
+    senders_gone: u32,
+    /// How many of the oldest in `unacked` are in the store, or on their way there.
     unstored: u32,
     /// Messages in it whose senders wait for an answer.
     awaited: u32,
@@ -74,11 +73,11 @@ impl Default for Outbox {
             chunks: Chunks::default(),
             end: 0,
             sealed_at: OPEN,
-            unacked: Vec::new(),
-            senders: VecDeque::new(),
+            unacked: Entries::default(),
+            senders: Vec::new(),
             sent: 0,
             kept_from: 0,
-            acked: 0,
+            senders_gone: 0,
             unstored: 0,
             awaited: 0,
             unasked: 0,
@@ -104,7 +103,8 @@ impl Outbox {
             self.chunks
                 .newest()
                 .map(|chunk| chunk.bytes.last().copied()),
-            self.senders.back(),
+            self.senders.last(),
+            self.unacked.spare().map(|entry| entry.end),
         ));
     }
 
@@ -160,8 +160,8 @@ impl Outbox {
         passport: Passport,
         now_ms: u64,
     ) {
-        self.senders.push_back(sender.len() as u8);
-        self.senders.extend(sender.as_bytes());
+        self.senders.push(sender.len() as u8);
+        self.senders.extend_from_slice(sender.as_bytes());
         self.awaited += u32::from(passport.reply.is_some());
         self.unasked = self.unasked.saturating_add(1);
         if stored != Stored::No && self.unstored as usize == self.unacked.len() {
@@ -206,22 +206,47 @@ impl Outbox {
     /// Takes the oldest message off the queue: its reader has it.
     pub fn pop_acked(&mut self) -> Option<Unacked> {
         let entry = *self.oldest()?;
-        self.acked += 1;
-        self.unstored = self.unstored.max(self.acked);
-        let acked = self.acked as usize;
-        if acked == self.unacked.len() {
-            self.unacked.clear();
-            self.unstored = 0;
-            self.acked = 0;
-        } else if acked >= COMPACT_AFTER && acked * 2 >= self.unacked.len() {
-            self.unacked.drain(..acked);
-            self.unstored -= self.acked;
-            self.acked = 0;
-        }
-        let sender_len = self.senders.front().map_or(0, |len| usize::from(*len));
-        self.senders.drain(..=sender_len);
         self.awaited -= u32::from(entry.is_awaited());
+        self.drop_oldest(1);
         Some(entry.view())
+    }
+
+    /// Takes the messages off the queue that end at `position` or before, if of all
+    /// messages here none is in the store and nobody waits for an answer. Says how
+    /// many. They are not looked at, since by now most are in no near cache.
+    pub fn drop_plain_until(&mut self, position: u64) -> u64 {
+        if self.awaited > 0 || self.unstored > 0 {
+            return 0;
+        }
+        let count = self.unacked.count_until(|entry| entry.end <= position);
+        self.drop_oldest(count);
+        count as u64
+    }
+
+    fn drop_oldest(&mut self, count: usize) {
+        self.unacked.drop_front(count);
+        self.unstored = self.unstored.saturating_sub(count as u32);
+        if self.unacked.is_empty() {
+            self.senders.clear();
+            self.senders_gone = 0;
+            return;
+        }
+        let mut gone = self.senders_gone as usize;
+        for _ in 0..count {
+            gone += 1 + usize::from(self.senders[gone]);
+        }
+        if gone >= COMPACT_AFTER && gone * 2 >= self.senders.len() {
+            self.senders.drain(..gone);
+            gone = 0;
+        }
+        self.senders_gone = gone as u32;
+    }
+
+    fn clear_unacked(&mut self) {
+        self.unacked.clear();
+        self.senders.clear();
+        self.senders_gone = 0;
+        self.unstored = 0;
     }
 
     /// Takes the oldest message off the queue, delivery number `delivery`, if it was
@@ -271,7 +296,7 @@ impl Outbox {
 
     /// How many messages are not acknowledged, without those that were folded.
     pub fn unacked_len(&self) -> usize {
-        self.unacked.len() - self.acked as usize
+        self.unacked.len()
     }
 
     /// How many of them are nowhere else.
@@ -280,7 +305,7 @@ impl Outbox {
     }
 
     fn oldest(&self) -> Option<&Entry> {
-        self.unacked.get(self.acked as usize)
+        self.unacked.get(0)
     }
 
     /// Stream position behind the oldest message that is not acknowledged.
@@ -299,11 +324,11 @@ impl Outbox {
     /// the store; `false` if it is not here any more. What is stored needs no
     /// further answer.
     pub fn set_stored(&mut self, from_back: u64, stored: Stored) -> bool {
-        if from_back >= self.unacked_len() as u64 {
+        let newest = self.unacked.len().checked_sub(1);
+        let at = newest.and_then(|newest| newest.checked_sub(from_back as usize));
+        let Some(entry) = at.and_then(|at| self.unacked.get_mut(at)) else {
             return false;
-        }
-        let at = self.unacked.len() - 1 - from_back as usize;
-        let entry = &mut self.unacked[at];
+        };
         entry.stored = stored.pack();
         if matches!(stored, Stored::At(_)) && entry.is_awaited() {
             entry.reply_core = NO_REPLY;
@@ -319,10 +344,12 @@ impl Outbox {
         &mut self,
         mut visit: impl FnMut(&Unacked, Option<(&str, &[u8])>) -> Stored,
     ) {
-        let mut senders: &[u8] = self.senders.make_contiguous();
+        let mut senders = &self.senders[self.senders_gone as usize..];
         let mut chunks = self.chunks.iter().peekable();
-        let unacked = self.unacked.iter_mut().enumerate();
-        for (at, entry) in unacked.skip(self.acked as usize) {
+        for at in 0..self.unacked.len() {
+            let Some(entry) = self.unacked.get_mut(at) else {
+                break;
+            };
             let (len, rest) = senders.split_first().expect("every message has a sender");
             let (sender, rest) = rest.split_at(usize::from(*len));
             senders = rest;
@@ -352,11 +379,8 @@ impl Outbox {
     /// Forgets every message (they were returned or are in the store), and their
     /// bytes as far as whole chunks of nothing else have not begun to be sent.
     pub fn abandon_unacked(&mut self, pool: &mut Pool) {
-        self.unacked.clear();
-        self.acked = 0;
-        self.unstored = 0;
+        self.clear_unacked();
         self.steps.clear();
-        self.senders.clear();
         self.awaited = 0;
         while let Some(back) = self.chunks.newest() {
             let untouched = back.start > self.sent || (back.start == self.sent && !self.in_flight);
@@ -380,11 +404,8 @@ impl Outbox {
         while let Some(chunk) = self.chunks.pop_newest() {
             pool.put_chunk(chunk.bytes);
         }
-        self.unacked.clear();
-        self.acked = 0;
-        self.unstored = 0;
+        self.clear_unacked();
         self.steps.clear();
-        self.senders.clear();
         self.answers.clear();
         self.sent = 0;
         self.end = 0;
@@ -394,8 +415,8 @@ impl Outbox {
         self.awaited = 0;
         self.kept_from = 0;
         self.unasked = 0;
-        if self.unacked.capacity() > 256 || self.answers.capacity() > 256 {
-            self.unacked.shrink_to(16);
+        self.unacked.shrink();
+        if self.senders.capacity() > 4096 || self.answers.capacity() > 256 {
             self.senders.shrink_to(256);
             self.answers.shrink_to(16);
         }

@@ -17,7 +17,8 @@ const POOLED_PARTIALS_MAX: usize = 256;
 const POOLED_PARTIAL_BYTES_MAX: usize = 128 << 10;
 
 /// Bytes held for a connection that is not read, above which the kernel keeps
-/// the rest: its socket is not received from until the connection is read again.
+/// the rest: its socket is not received from until the connection is read again. What
+/// came in the same turn is held as well, no more than a turn gathers.
 const HELD_BYTES_MAX: u64 = 64 << 10;
 /// The same in segments, each of which costs more than its bytes when it is small.
 const HELD_SEGMENTS_MAX: usize = 64;

@@ -1,5 +1,7 @@
 //! The outbox against plain vectors, and its bounds.
 
+use std::collections::VecDeque;
+
 use super::*;
 use iris_protocol::MessageId;
 use proptest::prelude::*;
@@ -19,12 +21,14 @@ struct Model {
     stream: Vec<u8>,
     taken: Vec<u8>,
     unacked: VecDeque<(u64, Vec<u8>)>,
+    /// Stream position behind the last message that was acknowledged.
+    acked_bytes: u64,
 }
 
 proptest! {
     #[test]
     fn bytes_leave_in_order_and_messages_stay_until_acknowledged(
-        steps in prop::collection::vec((0u8..5, 1usize..3000), 1..300)
+        steps in prop::collection::vec((0u8..6, 1usize..3000), 1..300)
     ) {
         let mut pool = Pool::default();
         let mut outbox = pool.outbox();
@@ -56,8 +60,27 @@ proptest! {
                         outbox.sent(&mut pool, len);
                     }
                 }
+                4 => {
+                    // All but so many of the messages that the kernel has taken.
+                    let taken = outbox.sent_position().saturating_sub(size as u64 % 4);
+                    let mut end = model.acked_bytes;
+                    let mut expected = 0;
+                    while let Some((_, payload)) = model.unacked.front()
+                        && end + 2 + payload.len() as u64 <= taken
+                    {
+                        end += 2 + payload.len() as u64;
+                        expected += 1;
+                        model.unacked.pop_front();
+                    }
+                    model.acked_bytes = end;
+                    prop_assert_eq!(outbox.drop_plain_until(taken), expected);
+                    outbox.release(&mut pool);
+                }
                 _ => {
                     let acked = outbox.pop_acked().map(|entry| entry.passport.id.number);
+                    if let Some((_, payload)) = model.unacked.front() {
+                        model.acked_bytes += 2 + payload.len() as u64;
+                    }
                     prop_assert_eq!(acked, model.unacked.pop_front().map(|(id, _)| id));
                     outbox.release(&mut pool);
                 }
@@ -127,4 +150,25 @@ fn a_sealed_outbox_sends_nothing_that_came_later() {
     outbox.sent(&mut pool, 3);
     assert!(outbox.next_chunk().is_none());
     assert!(outbox.is_flushed());
+}
+
+#[test]
+fn messages_that_somebody_is_told_of_are_not_dropped_unseen() {
+    let mut pool = Pool::default();
+    let awaited = Passport {
+        reply: Some(ReplyTo {
+            core: 0,
+            user: Key::NONE,
+        }),
+        ..passport(2)
+    };
+    for (stored, passport) in [(Stored::At(9), passport(1)), (Stored::No, awaited)] {
+        let mut outbox = pool.outbox();
+        outbox.push(&mut pool, 4, |out| out.extend(b"text"));
+        outbox.track("anna", 4, stored, passport, 0);
+        assert_eq!(outbox.drop_plain_until(4), 0);
+        assert_eq!(outbox.unacked_len(), 1);
+        outbox.pop_acked();
+        assert_eq!(outbox.awaited(), 0);
+    }
 }
