@@ -3,7 +3,7 @@
 //! Used while the store opens and closes. What lies in it:
 //! - `LOCK`: locked (flock) by the process that has the folder open; holds its process id, for people;
 //! - `FORMAT`: version of everything in here, the random seed of the user hashes, and how many databases there
-//!   are. Written once;
+//!   are. Written once; see `format`;
 //! - `SEQUENCE`: see the sequence counter;
 //! - `inbox-0/`, `inbox-1/`, …: the databases;
 //! - `SYNCED-0`, `SYNCED-1`, …: what each of them must show at least;
@@ -14,6 +14,8 @@
 //! it is still of version 1, and the next open goes on from there.
 //!
 //! Invariants: one process at a time; nothing is written into a folder that holds something else.
+
+mod format;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -26,13 +28,11 @@ use crate::options::DATABASES_MAX;
 use crate::recovery::synced::Synced;
 use crate::synced_file;
 use crate::user::Place;
+use format::{Format, VERSION, VERSION_ONE};
 
-/// Version of the layout of the folder and of everything in it.
-const VERSION: u32 = 2;
-/// The version before there could be several databases.
-const VERSION_ONE: u32 = 1;
 const DATABASE_OF_VERSION_ONE: &str = "inbox";
-const TITLE: &str = "iris inbox store";
+
+/// Far more than any of our small files has.
 const FILE_LEN_MAX: u64 = 4096;
 
 /// An open data folder. Dropping it gives up the lock.
@@ -67,13 +67,13 @@ impl Folder {
         let lock = lock(path)?;
         // Looked at again under the lock: another process may have written it in between.
         let format = if format_path.exists() {
-            let (version, format) = read_format(&format_path)?;
+            let (version, format) = format::read(&format_path)?;
             if version == VERSION_ONE {
                 upgrade(path, &format_path, &format)?;
             }
             format
         } else {
-            create_format(&format_path, databases)?
+            format::create(&format_path, databases)?
         };
         Ok(Folder {
             path: path.to_path_buf(),
@@ -116,7 +116,7 @@ impl Folder {
                 .unwrap_or(DATABASES_MAX)
                 .clamp(1, DATABASES_MAX),
         };
-        write_format(&path.join("FORMAT"), &format)?;
+        format::write(&path.join("FORMAT"), &format)?;
         Ok(Folder {
             path: path.to_path_buf(),
             format,
@@ -158,13 +158,6 @@ impl Folder {
     }
 }
 
-/// What FORMAT says besides the version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Format {
-    seed: u64,
-    databases: usize,
-}
-
 /// A database that is being created, before it gets its name.
 pub(crate) const UNFINISHED_SUFFIX: &str = "new";
 
@@ -191,7 +184,7 @@ fn upgrade(folder: &Path, format_path: &Path, format: &Format) -> Result<(), Sto
         fs::remove_dir_all(&unfinished)
             .map_err(failed(&unfinished, "removing an unfinished database"))?;
     }
-    write_format(format_path, format)?;
+    format::write(format_path, format)?;
     tracing::info!(folder = %folder.display(), "the data folder was brought to format {VERSION}");
     Ok(())
 }
@@ -257,181 +250,11 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-fn create_format(path: &Path, databases: usize) -> Result<Format, StoreError> {
-    let mut seed = [0u8; 8];
-    File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut seed))
-        .map_err(failed(Path::new("/dev/urandom"), "reading"))?;
-    let format = Format {
-        seed: u64::from_le_bytes(seed),
-        databases: databases.clamp(1, DATABASES_MAX),
-    };
-    write_format(path, &format)?;
-    Ok(format)
-}
-
-fn write_format(path: &Path, format: &Format) -> Result<(), StoreError> {
-    synced_file::replace(path, format_text(VERSION, format).as_bytes())
-        .map_err(failed(path, "writing"))
-}
-
-fn format_text(version: u32, format: &Format) -> String {
-    let Format { seed, databases } = format;
-    let mut text = format!("{TITLE}\nversion {version}\nseed {seed:016x}\n");
-    if version > VERSION_ONE {
-        text += &format!("databases {databases}\n");
-    }
-    let crc = crc32fast::hash(text.as_bytes());
-    text + &format!("crc {crc:08x}\n")
-}
-
-fn read_format(path: &Path) -> Result<(u32, Format), StoreError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_LEN_MAX).read_to_end(&mut bytes))
-        .map_err(failed(path, "reading"))?;
-    // What is no text does not match its CRC either.
-    parse_format(&String::from_utf8_lossy(&bytes)).map_err(|problem| match problem {
-        FormatProblem::Newer(found) => StoreError::Newer {
-            path: path.to_path_buf(),
-            found,
-            known: VERSION,
-        },
-        FormatProblem::Damaged(what) => StoreError::Damaged {
-            path: path.to_path_buf(),
-            what: what.to_string(),
-        },
-    })
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum FormatProblem {
-    Newer(u32),
-    Damaged(&'static str),
-}
-
-/// The version and the rest.
-fn parse_format(text: &str) -> Result<(u32, Format), FormatProblem> {
-    let mut lines = text.lines();
-    if lines.next() != Some(TITLE) {
-        return Err(FormatProblem::Damaged("the first line is not ours"));
-    }
-    let version = lines
-        .next()
-        .and_then(|line| line.strip_prefix("version ")?.parse::<u32>().ok());
-    let version = match version {
-        Some(known @ VERSION_ONE..=VERSION) => known,
-        // A newer version may have other lines; its number, and that the last line is the CRC of all before it, is all
-        // this program may read of it.
-        Some(found) if found > VERSION && ends_in_its_crc(text) => {
-            return Err(FormatProblem::Newer(found));
-        }
-        _ => return Err(FormatProblem::Damaged("no version")),
-    };
-    let seed = lines
-        .next()
-        .and_then(|line| u64::from_str_radix(line.strip_prefix("seed ")?, 16).ok())
-        .ok_or(FormatProblem::Damaged("no seed"))?;
-    let databases = if version == VERSION_ONE {
-        1
-    } else {
-        lines
-            .next()
-            .and_then(|line| line.strip_prefix("databases ")?.parse::<usize>().ok())
-            .filter(|databases| (1..=DATABASES_MAX).contains(databases))
-            .ok_or(FormatProblem::Damaged("no number of databases"))?
-    };
-    let format = Format { seed, databases };
-    // Another seed would lead every user to an empty inbox: it is believed only with its CRC.
-    if text != format_text(version, &format) {
-        return Err(FormatProblem::Damaged("the CRC does not match"));
-    }
-    Ok((version, format))
-}
-
-fn ends_in_its_crc(text: &str) -> bool {
-    text.trim_end()
-        .rsplit_once("crc ")
-        .is_some_and(|(before, crc)| {
-            u32::from_str_radix(crc, 16) == Ok(crc32fast::hash(before.as_bytes()))
-        })
-}
-
 fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_path_buf();
     move |source| StoreError::Unwritable {
         path,
         action,
         source,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FORMAT: Format = Format {
-        seed: 0xfeed,
-        databases: 3,
-    };
-
-    #[test]
-    fn the_format_reads_as_it_was_written() {
-        let text = format_text(VERSION, &FORMAT);
-        assert_eq!(parse_format(&text), Ok((VERSION, FORMAT)));
-        let text = format_text(VERSION_ONE, &FORMAT);
-        let one = Format {
-            databases: 1,
-            ..FORMAT
-        };
-        assert_eq!(parse_format(&text), Ok((VERSION_ONE, one)));
-    }
-
-    #[test]
-    fn version_1_reads_as_that_version_wrote_it() {
-        let text = "iris inbox store\nversion 1\nseed 000000000000feed\n";
-        let text = format!("{text}crc {:08x}\n", crc32fast::hash(text.as_bytes()));
-        assert!(matches!(
-            parse_format(&text),
-            Ok((1, Format { seed: 0xfeed, .. }))
-        ));
-    }
-
-    #[test]
-    fn a_seed_with_a_flipped_digit_is_not_believed() {
-        let text = format_text(VERSION, &FORMAT);
-        for flipped in [text.replace("feed", "feee"), text.replace("s 3", "s 2")] {
-            assert_eq!(
-                parse_format(&flipped),
-                Err(FormatProblem::Damaged("the CRC does not match"))
-            );
-        }
-        assert_eq!(
-            parse_format(&text.replace("s 3", "s 0")),
-            Err(FormatProblem::Damaged("no number of databases"))
-        );
-    }
-
-    #[test]
-    fn a_newer_version_is_told_apart_from_damage() {
-        let newer = format!("{TITLE}\nversion {}\nanything else\n", VERSION + 1);
-        let crc = crc32fast::hash(newer.as_bytes());
-        let whole = format!("{newer}crc {crc:08x}\n");
-        assert_eq!(parse_format(&whole), Err(FormatProblem::Newer(VERSION + 1)));
-        // A flipped digit makes no newer version.
-        for damaged in [newer, whole.replace("else", "less")] {
-            assert!(matches!(
-                parse_format(&damaged),
-                Err(FormatProblem::Damaged(_))
-            ));
-        }
-        assert_eq!(
-            parse_format(TITLE),
-            Err(FormatProblem::Damaged("no version"))
-        );
-        assert_eq!(
-            parse_format(""),
-            Err(FormatProblem::Damaged("the first line is not ours"))
-        );
     }
 }
