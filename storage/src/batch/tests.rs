@@ -1,0 +1,71 @@
+//! Which batches ask for a sync.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::folder::Folder;
+use crate::ledger::LedgerSource;
+use crate::options::StoreOptions;
+use crate::quota::Room;
+use crate::reclaim::Reclaim;
+
+/// No test can cut the power; that a promise asks for a sync is what can be held on to.
+#[test]
+fn whatever_is_promised_is_synced() {
+    let path = tempfile::tempdir().expect("a folder");
+    let options = StoreOptions::new(path.path());
+    let folder = Folder::open(path.path(), 1).expect("opened");
+    let (mut tables, sequences, _) =
+        crate::database::open_all(&folder, &options, &[Arc::new(Reclaim::default())])
+            .expect("opened");
+    let tables = tables.pop().expect("one");
+    let ledgers = LedgerSource {
+        folder: Arc::new(folder),
+        sequences,
+        room: Room::default(),
+        tails_max: 10,
+    };
+    let mut ledger = ledgers.open(0, &tables).expect("a sequence");
+    let user = UserHash(1);
+    let mut record = Vec::new();
+    let new = record::NewRecord {
+        id_sender: 1,
+        id_number: 1,
+        sent_at_ms: 1,
+        expires_at_ms: 0,
+        sender: "ben",
+        payload: b"x",
+    };
+    record::encode(&mut record, &new);
+    let name = || Box::from("anna");
+    let seen = Write::Seen {
+        user,
+        name: name(),
+        at_ms: 5,
+    };
+    let append = Write::Append {
+        token: 1,
+        user,
+        name: name(),
+        record,
+    };
+    let burn = Write::Burn {
+        token: 2,
+        user,
+        name: name(),
+        head: u64::MAX,
+    };
+    let expected = [
+        PersistMode::Buffer,
+        PersistMode::SyncData,
+        PersistMode::SyncData,
+    ];
+    for ((request, expected), number) in [seen, append, burn].into_iter().zip(expected).zip(1..) {
+        let mut batch = Batch::new(&ledger, number, 1);
+        batch
+            .apply(&mut ledger, Envelope { client: 0, request })
+            .expect("a sequence");
+        assert_eq!(batch.durability(), expected);
+        assert!(batch.commit(&mut ledger).is_ok());
+    }
+}
