@@ -6,19 +6,20 @@
 //! fdatasync each. Rounds of both alternate; medians. It measures and prints; it judges nothing. The folder
 //! (default: one beside the current) is made and removed. Databases: 1, then 2.
 
+mod desk;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use iris_storage::{
-    FailureKind, NewRecord, Reply, Request, Store, StoreClient, StoreOptions, record, user_hash,
-};
+use desk::{Desk, Users};
+use iris_storage::{FailureKind, Reply, StoreOptions, record};
 
 const PAYLOAD_LEN: usize = 100;
+const PAYLOAD: [u8; PAYLOAD_LEN] = [7; PAYLOAD_LEN];
 const USERS: u64 = 50_000;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(2_500);
@@ -32,64 +33,15 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 type Failure = Box<dyn Error>;
 
-struct Desk {
-    store: Store,
-    client: StoreClient,
-    woken: mpsc::Receiver<()>,
-    names: Vec<String>,
-    random: u64,
-}
-
 impl Desk {
-    fn open(options: StoreOptions) -> Result<Desk, Failure> {
-        let store = Store::open(options)?;
-        let (wake, woken) = mpsc::channel();
-        let client = store.client(Box::new(move || {
-            // The receiver lives as long as the store.
-            let _ = wake.send(());
-        }));
-        Ok(Desk {
-            store,
-            client,
-            woken,
-            names: (0..USERS).map(|n| format!("user{n}")).collect(),
-            random: 0x9e37_79b9_7f4a_7c15,
-        })
-    }
-
-    fn append(&mut self, token: u64) {
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let name = &self.names[(self.random >> 33) as usize % self.names.len()];
-        let user = user_hash(self.store.seed(), name);
-        let mut bytes = Vec::new();
-        let new = NewRecord {
-            id_sender: 1,
-            id_number: token,
-            sent_at_ms: 1,
-            expires_at_ms: 0,
-            sender: "sender",
-            payload: &[7; PAYLOAD_LEN],
-        };
-        record::encode(&mut bytes, &new);
-        self.client.submit(Request::Append {
-            token,
-            user,
-            name: name.as_str().into(),
-            record: bytes,
-        });
-    }
-
     /// Messages a second with so many in flight.
-    fn peak(&mut self, round: Duration) -> Result<f64, Failure> {
+    fn peak(&mut self, users: &mut Users, round: Duration) -> Result<f64, Failure> {
         let began = Instant::now();
         let (mut asked, mut answered) = (0, 0);
         while began.elapsed() < round || answered < asked {
             while began.elapsed() < round && asked - answered < IN_FLIGHT {
                 for _ in 0..64 {
-                    self.append(asked);
+                    self.append(asked, users.pick(), &PAYLOAD);
                     asked += 1;
                 }
             }
@@ -107,7 +59,12 @@ impl Desk {
     }
 
     /// Times from when a message was due to its acknowledgement, microseconds, at a steady rate.
-    fn paced(&mut self, rate: f64, round: Duration) -> Result<(Vec<u64>, u64), Failure> {
+    fn paced(
+        &mut self,
+        users: &mut Users,
+        rate: f64,
+        round: Duration,
+    ) -> Result<(Vec<u64>, u64), Failure> {
         let began = Instant::now();
         let count = (rate * round.as_secs_f64()) as u64;
         let due = |token: u64| Duration::from_secs_f64(token as f64 / rate);
@@ -115,7 +72,7 @@ impl Desk {
         while waits.len() as u64 + shed < count {
             let now = began.elapsed();
             while asked < count && due(asked) <= now {
-                self.append(asked);
+                self.append(asked, users.pick(), &PAYLOAD);
                 asked += 1;
             }
             while let Some(reply) = self.client.poll() {
@@ -219,13 +176,14 @@ fn main() -> Result<(), Failure> {
             databases,
             ..StoreOptions::new(&path)
         })?;
+        let mut users = Users::new(USERS);
         // Every user is known before it counts.
-        desk.peak(ROUND / 2)?;
+        desk.peak(&mut users, ROUND / 2)?;
         let before = cpu_of_threads()?;
         let appended_before = desk.store.metrics().appended;
         for _ in 0..ROUNDS {
             let log = raw_log(&folder.join("log"), ROUND / 4)?;
-            let rate = desk.peak(ROUND)?;
+            let rate = desk.peak(&mut users, ROUND)?;
             raw.push(log);
             ours.push(rate);
             ratios.push(rate / log);
@@ -240,7 +198,7 @@ fn main() -> Result<(), Failure> {
         print_cpu(&before, desk.store.metrics().appended - appended_before)?;
         let before = cpu_of_threads()?;
         let appended_before = desk.store.metrics().appended;
-        let (waits, shed) = desk.paced(peak / 2.0, ROUND * 2)?;
+        let (waits, shed) = desk.paced(&mut users, peak / 2.0, ROUND * 2)?;
         let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize];
         println!(
             "  at half of that: acknowledged after p50 {} us, p99 {} us, max {} us; shed {shed}",

@@ -3,41 +3,21 @@
 //! `cargo run --release -p iris-storage --example inbox_rates -- [folder] [messages] [users] [in flight]`
 //! It measures and prints; it judges nothing. The folder (default: one beside the current) is made and removed.
 
+mod desk;
+
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use iris_storage::{
-    NewRecord, Reply, Request, Store, StoreClient, StoreOptions, record, user_hash,
-};
+use desk::{Desk, Users};
+use iris_storage::{Reply, Request, StoreOptions, user_hash};
 
-const PAYLOAD_LEN: usize = 128;
+const PAYLOAD: [u8; 128] = [7; 128];
 const HOT: &str = "messi";
 
 type Failure = Box<dyn Error>;
 
-struct Desk {
-    store: Store,
-    client: StoreClient,
-    woken: mpsc::Receiver<()>,
-}
-
 impl Desk {
-    fn open(folder: &PathBuf) -> Result<Desk, Failure> {
-        let store = Store::open(StoreOptions::new(folder))?;
-        let (wake, woken) = mpsc::channel();
-        let client = store.client(Box::new(move || {
-            // The receiver lives as long as the store.
-            let _ = wake.send(());
-        }));
-        Ok(Desk {
-            store,
-            client,
-            woken,
-        })
-    }
-
     fn reply(&mut self) -> Result<Reply, Failure> {
         loop {
             if let Some(reply) = self.client.poll() {
@@ -45,27 +25,6 @@ impl Desk {
             }
             self.woken.recv_timeout(Duration::from_secs(60))?;
         }
-    }
-
-    fn append(&mut self, token: u64, name: &str) {
-        let user = user_hash(self.store.seed(), name);
-        let mut bytes = Vec::new();
-        let payload = [7; PAYLOAD_LEN];
-        let new = NewRecord {
-            id_sender: 1,
-            id_number: token,
-            sent_at_ms: 1,
-            expires_at_ms: 0,
-            sender: "sender",
-            payload: &payload,
-        };
-        record::encode(&mut bytes, &new);
-        self.client.submit(Request::Append {
-            token,
-            user,
-            name: name.into(),
-            record: bytes,
-        });
     }
 }
 
@@ -83,39 +42,33 @@ fn main() -> Result<(), Failure> {
     if folder.exists() {
         return Err(format!("{} exists; choose a folder that does not", folder.display()).into());
     }
-    let names: Vec<String> = (0..users).map(|n| format!("user{n}")).collect();
     let in_flights = match arguments.next() {
         Some(text) => vec![text.parse()?],
         None => vec![1, 64, 1_000, 16_000],
     };
     for in_flight in in_flights {
-        let mut desk = Desk::open(&folder)?;
+        let mut desk = Desk::open(StoreOptions::new(&folder))?;
         let count = if in_flight == 1 {
             messages.min(5_000)
         } else {
             messages
         };
-        appends(&mut desk, &names, count, in_flight)?;
+        appends(&mut desk, Users::new(users), count, in_flight)?;
         desk.store.close()?;
     }
-    let mut desk = Desk::open(&folder)?;
+    let mut desk = Desk::open(StoreOptions::new(&folder))?;
     drain(&mut desk, messages)?;
     desk.store.close()?;
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }
 
-fn appends(desk: &mut Desk, names: &[String], count: u64, in_flight: u64) -> Result<(), Failure> {
+fn appends(desk: &mut Desk, mut users: Users, count: u64, in_flight: u64) -> Result<(), Failure> {
     let began = Instant::now();
-    let mut random = 0x9e37_79b9_7f4a_7c15u64;
     let (mut asked, mut answered) = (0, 0);
     while answered < count {
         while asked < count && asked - answered < in_flight {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            let name = &names[(random >> 33) as usize % names.len()];
-            desk.append(asked, name);
+            desk.append(asked, users.pick(), &PAYLOAD);
             asked += 1;
         }
         match desk.reply()? {
@@ -141,7 +94,7 @@ fn drain(desk: &mut Desk, count: u64) -> Result<(), Failure> {
     let began = Instant::now();
     while answered < count {
         while asked < count && asked - answered < 16_000 {
-            desk.append(asked, HOT);
+            desk.append(asked, HOT, &PAYLOAD);
             asked += 1;
         }
         desk.reply()?;
