@@ -1,16 +1,17 @@
 //! One core: an executor pinned to a cpu, its net rings, its shard, its lanes.
 //!
 //! The files in the order of a message: `driver` turns the loop, `segments` owns
-//! the rings that hand over bytes, `accepting` lets connections in, `perform` does
-//! what the shard asks, `sockets` knows each connection's socket, `handover` moves
-//! one to another core, `endings` closes one, `lanes` carries batches to other
-//! cores, `wake` rouses a core that sleeps, `executor` is the only file that knows
-//! glommio.
+//! the rings that hand over bytes, `accepting` lets connections in, `completions`
+//! gives the shard what the rings have, `perform` does what the shard asks,
+//! `sockets` knows each connection's socket, `handover` moves one to another core,
+//! `endings` closes one, `lanes` carries batches to other cores, `wake` rouses a
+//! core that sleeps, `executor` is the only file that knows glommio.
 //!
 //! Owner of everything here: the thread of its core, but for [`Shared`], which
 //! all cores read.
 
 mod accepting;
+mod completions;
 mod driver;
 mod endings;
 mod executor;

@@ -1,0 +1,164 @@
+//! What the rings completed: looked at a block at a time, then each given to the shard.
+//!
+//! Owner: the core's thread. Invariants: every receive buffer goes back to its ring at once; a socket that fails sends
+//! no more, and its receive says why.
+
+use std::io;
+
+use iris_protocol::CloseReason;
+use iris_ring::Completion;
+
+use super::driver::Core;
+use super::sockets::Receive;
+use crate::shard::{BLOCK, Key};
+
+impl Core {
+    /// Handles a block of completions of a ring; says whether there were any.
+    pub(super) fn take_block(&mut self, segment: usize) -> bool {
+        let ring = &mut self.segments.all[segment].ring;
+        let mut block = std::mem::take(&mut self.block);
+        block.extend(std::iter::from_fn(|| ring.next()).take(BLOCK));
+        let is_any = !block.is_empty();
+        self.shard
+            .expect_received(block.iter().filter_map(|completion| match completion {
+                Completion::Received { token, buffer, .. } => {
+                    Some((Key::from_token(*token), ring.bytes(buffer)))
+                }
+                _ => None,
+            }));
+        self.shard
+            .expect_progress(block.iter().filter_map(|completion| match completion {
+                Completion::Sent { token, .. } | Completion::Outstanding { token, .. } => {
+                    Some(Key::from_token(*token))
+                }
+                _ => None,
+            }));
+        for completion in block.drain(..) {
+            self.completed(segment, completion);
+        }
+        self.block = block;
+        if self.shard.take_lanes_due() {
+            self.send_lanes();
+        }
+        is_any
+    }
+
+    fn completed(&mut self, segment: usize, completion: Completion) {
+        match completion {
+            Completion::Accepted { token, slot, more } => {
+                self.accepted(segment, slot);
+                if !more {
+                    self.segments.accept_again(segment, token);
+                }
+            }
+            Completion::AcceptEnded { token, error } => {
+                self.accept_ended(segment, token, &error);
+            }
+            Completion::Received {
+                token,
+                buffer,
+                more,
+                cut,
+            } => {
+                let key = Key::from_token(token);
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    if !more {
+                        socket.receive = Receive::Idle;
+                    }
+                    let ring = &self.segments.all[segment].ring;
+                    if cut {
+                        self.shard.received_cut(key, ring.bytes(&buffer));
+                    } else {
+                        self.shard.received(key, ring.bytes(&buffer));
+                    }
+                }
+                self.segments.all[segment].ring.recycle(buffer);
+                self.perform();
+                self.proceed(key);
+            }
+            Completion::ReceiveEnded { token, result } => {
+                self.receive_ended(Key::from_token(token), result);
+            }
+            Completion::Sent {
+                token,
+                chunk,
+                result,
+            } => {
+                drop(chunk);
+                self.sent(Key::from_token(token), result);
+            }
+            Completion::Outstanding { token, result } => {
+                self.answered(Key::from_token(token), result);
+            }
+            Completion::HandedOver { token, result } => {
+                self.handed_over(Key::from_token(token), result);
+            }
+            Completion::Woken { .. } => {
+                let wake = self.shared.wakes[self.index].eventfd();
+                self.segments.all[0].ring.watch(wake, 0);
+            }
+            Completion::ShutDown { token, result } => {
+                self.was_shut(Key::from_token(token), result);
+            }
+            Completion::Closed { .. } | Completion::Adopted { .. } => {}
+        }
+    }
+
+    fn receive_ended(&mut self, key: Key, result: io::Result<()>) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        socket.receive = Receive::Idle;
+        let reason = match result {
+            Ok(()) => CloseReason::PeerClosed,
+            Err(error) => match error.kind() {
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                    CloseReason::PeerReset
+                }
+                io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => {
+                    CloseReason::Unreachable
+                }
+                _ => match error
+                    .raw_os_error()
+                    .map(rustix::io::Errno::from_raw_os_error)
+                {
+                    Some(rustix::io::Errno::NOBUFS) => {
+                        self.shard.metrics.recv_no_buffer += 1;
+                        self.proceed(key);
+                        return;
+                    }
+                    Some(rustix::io::Errno::CANCELED) => {
+                        self.proceed(key);
+                        return;
+                    }
+                    _ => CloseReason::PeerReset,
+                },
+            },
+        };
+        socket.receive = Receive::Over;
+        socket.broken |= reason != CloseReason::PeerClosed;
+        self.peer_ended(key, reason);
+    }
+
+    fn sent(&mut self, key: Key, result: io::Result<usize>) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        socket.sending = false;
+        match result {
+            Ok(len) => self.shard.sent(key, len),
+            // The receive tells why, unless it has told all it can; until then
+            // nothing more is sent.
+            Err(error) => {
+                socket.broken = true;
+                let reason = match error.kind() {
+                    io::ErrorKind::TimedOut => CloseReason::Unreachable,
+                    _ => CloseReason::PeerReset,
+                };
+                self.shard.send_failed(key, reason);
+            }
+        }
+        self.perform();
+        self.proceed(key);
+    }
+}
