@@ -25,6 +25,7 @@ mod connection;
 mod deliver;
 mod drain;
 mod effects;
+mod endings;
 mod entries;
 mod envelope;
 mod inbox;
