@@ -41,6 +41,7 @@ mod slots;
 mod steps;
 mod timers;
 mod unacked;
+mod unread;
 mod user;
 mod wheel;
 

@@ -7,25 +7,10 @@
 use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame, PREFACE_LEN};
 use iris_protocol::{CloseReason, Protocol, RefusalReason, classic, sniff};
 
-use super::connection::{Connection, Pause, Phase, REST_OF_ARRIVAL};
+use super::Shard;
+use super::connection::{Phase, REST_OF_ARRIVAL};
 use super::envelope::Inquiry;
 use super::slots::Key;
-use super::{Effect, Shard};
-
-/// Input buffers kept for reuse, and the largest of them.
-const POOLED_PARTIALS_MAX: usize = 256;
-const POOLED_PARTIAL_BYTES_MAX: usize = 128 << 10;
-
-/// Bytes held for a connection that is not read, above which the kernel keeps
-/// the rest: its socket is not received from until the connection is read again. What
-/// came in the same turn is held as well, no more than a turn gathers.
-const HELD_BYTES_MAX: u64 = 64 << 10;
-/// The same in segments, each of which costs more than its bytes when it is small.
-const HELD_SEGMENTS_MAX: usize = 64;
-
-/// Untaken bytes that end a connection, in full outboxes. What one segment may
-/// ask for before its connection is paused stays far below.
-const OUTBOXES_UNTAKEN_MAX: u64 = 8;
 
 /// What became of one decoding step.
 enum Step {
@@ -62,24 +47,12 @@ impl Shard {
         } else if connection.is_read() && connection.held.is_empty() {
             self.read(id, segment, cut);
         } else {
-            match connection.held.back_mut() {
-                Some(newest) if goes_on => newest.extend_from_slice(segment),
-                None if goes_on && !connection.partial.is_empty() => {
-                    connection.partial.extend_from_slice(segment);
-                }
-                _ => connection.held.push_back(segment.to_vec()),
-            }
-            if connection.held.len() > HELD_SEGMENTS_MAX
-                || connection.unread_bytes() > HELD_BYTES_MAX
-            {
-                self.effects.connections.push(Effect::Pause(id));
-            }
-            self.hold(id, segment.len());
+            self.hold_segment(id, segment, goes_on);
         }
     }
 
     /// Decodes a segment, together with what was incomplete before it.
-    fn read(&mut self, id: Key, segment: &[u8], cut: bool) {
+    pub(super) fn read(&mut self, id: Key, segment: &[u8], cut: bool) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -107,7 +80,7 @@ impl Shard {
     }
 
     /// Keeps what a segment left over until more comes.
-    fn keep_partial(&mut self, id: Key, rest: &[u8]) {
+    pub(super) fn keep_partial(&mut self, id: Key, rest: &[u8]) {
         if rest.is_empty() {
             return;
         }
@@ -121,105 +94,9 @@ impl Shard {
         }
     }
 
-    fn put_partial(&mut self, mut partial: Vec<u8>) {
-        partial.clear();
-        if (1..=POOLED_PARTIAL_BYTES_MAX).contains(&partial.capacity())
-            && self.partials.len() < POOLED_PARTIALS_MAX
-        {
-            self.partials.push(partial);
-        }
-    }
-
-    /// Accounts for unread bytes. Over the shard's budget, connections go that hold
-    /// more than their share of it, whoever asked: so a peer with many half frames
-    /// ends its own connections and nobody else's.
-    fn hold(&mut self, id: Key, len: usize) {
-        self.partial_bytes += len as u64;
-        while self.partial_bytes > self.limits.partial_bytes_max {
-            let share = self.limits.partial_bytes_max / self.connections.len().max(1) as u64;
-            let is_hog = |connection: &Connection| {
-                connection.unread_bytes() > share && !connection.is_out_of_reach()
-            };
-            // Somebody holds more than the share, or the sum would not be over the budget;
-            // unless that one moves to another core just now.
-            let hog = self
-                .connections
-                .find_from(self.hog_hand, is_hog)
-                .unwrap_or(id);
-            self.hog_hand = hog.index + 1;
-            let before = self.partial_bytes;
-            self.close(hog, CloseReason::Overloaded);
-            if self.partial_bytes == before {
-                return;
-            }
-        }
-    }
-
-    /// Forgets what a connection said and was not read.
-    pub(super) fn drop_unread(&mut self, id: Key) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            self.partial_bytes -= connection.unread_bytes();
-            connection.held.clear();
-            let partial = std::mem::take(&mut connection.partial);
-            self.put_partial(partial);
-        }
-    }
-
-    /// Reads a connection again that was not read for `reason`.
-    pub(super) fn resume(&mut self, id: Key, reason: Pause) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && connection.pause == reason
-        {
-            connection.pause = Pause::No;
-            self.read_unread(id);
-        }
-    }
-
-    /// Reads what was held while the connection was not read.
-    pub(super) fn read_unread(&mut self, id: Key) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        if !connection.is_read() || connection.reading {
-            return;
-        }
-        if !connection.partial.is_empty() {
-            let cut = connection.cut && connection.held.is_empty();
-            let input = std::mem::take(&mut connection.partial);
-            let consumed = self.consume(id, &input, cut);
-            self.partial_bytes -= input.len() as u64;
-            self.keep_partial(id, &input[consumed..]);
-            self.put_partial(input);
-        }
-        while let Some(connection) = self.connections.get_mut(id)
-            && connection.is_read()
-        {
-            let Some(segment) = connection.held.pop_front() else {
-                match connection.peer_ended {
-                    Some(reason) => self.close(id, reason),
-                    None => self.effects.connections.push(Effect::Resume(id)),
-                }
-                return;
-            };
-            let cut = connection.cut && connection.held.is_empty();
-            self.partial_bytes -= segment.len() as u64;
-            self.read(id, &segment, cut);
-        }
-    }
-
-    /// Stops reading a connection.
-    pub(super) fn pause(&mut self, id: Key, reason: Pause) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && connection.pause == Pause::No
-        {
-            connection.pause = reason;
-            self.effects.connections.push(Effect::Pause(id));
-        }
-    }
-
     /// Decodes and acts until the input ends or the connection stops being read;
     /// says how many bytes are done with. Of a `cut` input more arrived than there is.
-    fn consume(&mut self, id: Key, input: &[u8], cut: bool) -> usize {
+    pub(super) fn consume(&mut self, id: Key, input: &[u8], cut: bool) -> usize {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.reading = true;
         }
@@ -409,22 +286,6 @@ impl Shard {
                 return;
             }
             rest = &rest[len..];
-        }
-    }
-
-    /// Stops reading a connection that does not take what it asked for; ends it
-    /// when what it asked for once comes of itself, such as changes of users it
-    /// follows, and it takes none of that for long.
-    pub(super) fn pause_if_flooded(&mut self, id: Key) {
-        let unsent = self
-            .connections
-            .get(id)
-            .and_then(|connection| connection.outbox.as_ref())
-            .map_or(0, |outbox| outbox.unsent_bytes());
-        if unsent > OUTBOXES_UNTAKEN_MAX * self.limits.outbox_bytes_max {
-            self.close(id, CloseReason::SlowReader);
-        } else if unsent > 2 * self.limits.outbox_bytes_max {
-            self.pause(id, Pause::Outbox);
         }
     }
 }
