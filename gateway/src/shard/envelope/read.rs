@@ -1,0 +1,183 @@
+//! Reads the envelopes of a batch in place.
+//!
+//! What a lane carries was written by [`push`](super::push) in this process, so a batch that cannot be read is a fault
+//! of ours, and no peer can cause one.
+
+use iris_protocol::{MessageId, Name, Outcome};
+use iris_storage::UserHash;
+
+use super::{ArchivedHead, Envelope, Inquiry, Notice, Parcel};
+use crate::shard::slots::Key;
+use crate::shard::unacked::ReplyTo;
+
+const HEAD_LEN: usize = size_of::<ArchivedHead>();
+
+/// Reads the envelopes of a batch in place.
+#[derive(Clone)]
+pub struct Envelopes<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Envelopes<'a> {
+    /// The envelopes of `batch`.
+    pub fn new(batch: &'a [u8]) -> Envelopes<'a> {
+        Envelopes { rest: batch }
+    }
+
+    /// Whether all were read.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn take(&mut self, len: usize) -> &'a [u8] {
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .expect("lanes carry whole envelopes, written by `push` in this process");
+        self.rest = rest;
+        head
+    }
+
+    fn take_head(&mut self) -> &'a ArchivedHead {
+        rkyv::access::<ArchivedHead, rkyv::rancor::Failure>(self.take(HEAD_LEN))
+            .expect("lanes carry whole envelopes, written by `push` in this process")
+    }
+
+    /// Whom they are for, those that are messages: a look ahead that reads nothing
+    /// else of them.
+    pub fn readers(mut self) -> impl Iterator<Item = Option<UserHash>> {
+        std::iter::from_fn(move || (!self.is_empty()).then(|| self.pass_over()))
+    }
+
+    /// Passes over an envelope; says whom it is for if it is a message.
+    fn pass_over(&mut self) -> Option<UserHash> {
+        let (reader, len) = match self.take_head() {
+            ArchivedHead::Deliver {
+                hash_high,
+                hash_low,
+                target_len,
+                sender_len,
+                payload_len,
+                ..
+            } => {
+                let names = usize::from(*target_len) + usize::from(*sender_len);
+                let len = names + payload_len.to_native() as usize;
+                (Some(joined(hash_high, hash_low)), len)
+            }
+            ArchivedHead::Answer { .. } | ArchivedHead::Throttle { .. } => (None, 0),
+            ArchivedHead::Received { len, .. } => (None, len.to_native() as usize),
+            ArchivedHead::Arrival { name_len, .. }
+            | ArchivedHead::Inquire { name_len, .. }
+            | ArchivedHead::Presence { name_len, .. } => (None, usize::from(*name_len)),
+        };
+        self.take(len);
+        reader
+    }
+
+    fn take_name(&mut self, len: u8) -> &'a str {
+        std::str::from_utf8(self.take(usize::from(len)))
+            .expect("names were valid when they were pushed")
+    }
+}
+
+impl<'a> Iterator for Envelopes<'a> {
+    type Item = Envelope<'a>;
+
+    fn next(&mut self) -> Option<Envelope<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        Some(match self.take_head() {
+            ArchivedHead::Deliver {
+                hash_high,
+                hash_low,
+                core,
+                user,
+                id_sender,
+                id_number,
+                sent_at_ms,
+                expires_at_ms,
+                target_len,
+                sender_len,
+                payload_len,
+            } => Envelope::Deliver(Parcel {
+                target: Name::parse(self.take(usize::from(*target_len)))
+                    .expect("names were valid when they were pushed"),
+                hash: joined(hash_high, hash_low),
+                sender: self.take_name(*sender_len),
+                from: ReplyTo {
+                    core: core.to_native(),
+                    user: Key::from_token(user.to_native()),
+                },
+                id: MessageId {
+                    sender: id_sender.to_native(),
+                    number: id_number.to_native(),
+                },
+                sent_at_ms: sent_at_ms.to_native(),
+                expires_at_ms: expires_at_ms.to_native(),
+                payload: self.take(payload_len.to_native() as usize),
+            }),
+            ArchivedHead::Answer {
+                user,
+                number,
+                outcome,
+            } => Envelope::Answer {
+                user: Key::from_token(user.to_native()),
+                number: number.to_native(),
+                outcome: Outcome::from_bytes(*outcome)
+                    .expect("outcomes were valid when they were pushed"),
+            },
+            ArchivedHead::Throttle { user } => Envelope::Throttle {
+                user: Key::from_token(user.to_native()),
+            },
+            ArchivedHead::Arrival {
+                segment,
+                slot,
+                framed,
+                name_len,
+            } => Envelope::Arrival {
+                segment: segment.to_native(),
+                slot: slot.to_native(),
+                framed: *framed,
+                name: self.take_name(*name_len),
+            },
+            ArchivedHead::Received { len, cut } => Envelope::Received {
+                bytes: self.take(len.to_native() as usize),
+                cut: *cut,
+            },
+            ArchivedHead::Inquire {
+                inquiry,
+                connection,
+                name_len,
+            } => Envelope::Inquire {
+                inquiry: match inquiry {
+                    0 => Inquiry::Ask,
+                    1 => Inquiry::Follow,
+                    _ => Inquiry::Unfollow,
+                },
+                connection: Key::from_token(connection.to_native()),
+                name: self.take_name(*name_len),
+            },
+            ArchivedHead::Presence {
+                connection,
+                online,
+                last_seen_ms,
+                notice,
+                name_len,
+            } => Envelope::Presence {
+                connection: Key::from_token(connection.to_native()),
+                name: self.take_name(*name_len),
+                away_since_ms: (!*online).then_some(last_seen_ms.to_native()),
+                notice: match notice {
+                    0 => Notice::Answer,
+                    1 => Notice::FollowRefused,
+                    _ => Notice::Change,
+                },
+            },
+        })
+    }
+}
+
+fn joined(high: &rkyv::Archived<u64>, low: &rkyv::Archived<u64>) -> UserHash {
+    UserHash(u128::from(high.to_native()) << 64 | u128::from(low.to_native()))
+}
