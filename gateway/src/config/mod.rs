@@ -11,6 +11,7 @@ mod auth;
 mod cores;
 mod file;
 mod load;
+mod setting;
 mod settings;
 mod show;
 pub mod units;
@@ -24,7 +25,8 @@ use iris_storage::{Overflow, Quotas};
 pub use auth::{Auth, Secret};
 pub use cores::Cores;
 pub use load::{ConfigError, Given, Loaded, Origin, load};
-pub use settings::{Group, SETTINGS, Setting};
+pub use setting::{Group, Setting};
+pub use settings::SETTINGS;
 
 /// Everything an operator may decide. Documentation of ranges and reasons: [`SETTINGS`].
 #[derive(Clone, Debug)]

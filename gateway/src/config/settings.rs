@@ -1,88 +1,31 @@
 //! The table of settings: for each its key, group, help text, parser with range and reason, and
 //! how it is shown as TOML.
 //!
-//! The key in the file is `idle_timeout`, the flag `--idle-timeout`, the environment variable
-//! `IRIS_IDLE_TIMEOUT`: all follow from [`Setting::key`]. A new setting is one field in [`Config`],
-//! its default, and one entry here.
+//! A new setting is one field in [`Config`](super::Config), its default, and one entry here.
 
-use std::fmt::Display;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use iris_storage::Overflow;
 
-use super::units::{self, Bounds, ByteSize, Span};
-use super::{Auth, Config, Cores, LogFormat, LogLevel};
-
-/// Headings of the settings in `--help` and `iris check`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// Addresses, folder, cpus.
-    Server,
-    /// What is allowed to whom, and for how long.
-    Sessions,
-    /// What a message may be and how long it waits.
-    Messages,
-    /// Logs.
-    Logs,
-}
-
-impl Group {
-    /// The heading.
-    pub fn heading(self) -> &'static str {
-        match self {
-            Group::Server => "Server",
-            Group::Sessions => "Sessions",
-            Group::Messages => "Messages",
-            Group::Logs => "Logs",
-        }
-    }
-}
-
-/// One setting.
-pub struct Setting {
-    /// The key in the file.
-    pub key: &'static str,
-    /// Where it stands in `--help`.
-    pub group: Group,
-    /// The value's name in `--help`.
-    pub value_name: &'static str,
-    /// Whether the flag may be repeated; the values are joined with commas.
-    pub repeats: bool,
-    /// What it does and why one would change it.
-    pub help: &'static str,
-    /// Parses a value into the configuration.
-    pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
-    /// The value as TOML.
-    pub(super) show: fn(&Config) -> String,
-}
-
-impl Setting {
-    /// The flag, without the dashes before it.
-    pub fn flag(&self) -> String {
-        self.key.replace('_', "-")
-    }
-
-    /// The environment variable.
-    pub fn variable(&self) -> String {
-        format!("IRIS_{}", self.key.to_uppercase())
-    }
-
-    /// The value that `config` holds, as TOML.
-    pub fn shown(&self, config: &Config) -> String {
-        (self.show)(config)
-    }
-
-    /// The setting with this key.
-    pub fn find(key: &str) -> Option<&'static Setting> {
-        SETTINGS.iter().find(|setting| setting.key == key)
-    }
-}
+use super::setting::{Group, Setting};
+use super::show::{array, bytes, quoted, span};
+use super::units::{self, Bounds, ByteSize};
+use super::{Auth, Cores, LogFormat, LogLevel};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
+
+const WINDOW: Bounds<u32> = Bounds {
+    range: 1..=65_536,
+    because: "each is an entry in memory as long as it is open",
+};
+
+const TTL: Bounds<Duration> = Bounds {
+    range: MINUTE..=Duration::from_secs(10 * 365 * 86_400),
+    because: "expiry is looked at about once a minute, and no message waits for ever",
+};
 
 /// Every setting, in the order of `--help` and of `iris check`.
 pub const SETTINGS: &[Setting] = &[
@@ -94,7 +37,9 @@ pub const SETTINGS: &[Setting] = &[
         help: "Address and port for clients, of both protocols; may be repeated. \
                Port 0 takes a free port and logs it",
         set: |config, text| {
-            config.listen = list(text).map(address).collect::<Result<_, _>>()?;
+            config.listen = units::list(text)
+                .map(units::address)
+                .collect::<Result<_, _>>()?;
             if config.listen.is_empty() {
                 return Err("needs at least one address, such as 0.0.0.0:8085".to_owned());
             }
@@ -112,7 +57,7 @@ pub const SETTINGS: &[Setting] = &[
             config.admin = if text == "off" {
                 None
             } else {
-                Some(address(text)?)
+                Some(units::address(text)?)
             };
             Ok(())
         },
@@ -480,43 +425,3 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| quoted(config.log_level.as_str()),
     },
 ];
-
-const WINDOW: Bounds<u32> = Bounds {
-    range: 1..=65_536,
-    because: "each is an entry in memory as long as it is open",
-};
-
-const TTL: Bounds<Duration> = Bounds {
-    range: MINUTE..=Duration::from_secs(10 * 365 * 86_400),
-    because: "expiry is looked at about once a minute, and no message waits for ever",
-};
-
-fn list(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!("{text:?} is not an address with a port, such as 127.0.0.1:8085 or [::]:8085")
-    })
-}
-
-/// A TOML string; control characters and quotes are escaped.
-fn quoted(value: impl Display) -> String {
-    toml::Value::String(value.to_string()).to_string()
-}
-
-fn array(values: &[impl Display]) -> String {
-    let quoted: Vec<String> = values.iter().map(quoted).collect();
-    format!("[{}]", quoted.join(", "))
-}
-
-fn span(value: Duration) -> String {
-    quoted(Span(value))
-}
-
-fn bytes(value: u32) -> String {
-    quoted(ByteSize(u64::from(value)))
-}

@@ -1,8 +1,10 @@
 //! The effective configuration as TOML that can be fed back as a configuration file, with each
-//! value's source as a comment.
+//! value's source as a comment, and the forms that values have in it.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
+use std::time::Duration;
 
+use super::units::{ByteSize, Span};
 use super::{Loaded, SETTINGS};
 
 impl Loaded {
@@ -22,6 +24,27 @@ impl Loaded {
         }
         out
     }
+}
+
+/// A TOML string; control characters and quotes are escaped.
+pub(super) fn quoted(value: impl Display) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}
+
+/// A TOML array of strings.
+pub(super) fn array(values: &[impl Display]) -> String {
+    let quoted: Vec<String> = values.iter().map(quoted).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+/// A duration, with its unit.
+pub(super) fn span(value: Duration) -> String {
+    quoted(Span(value))
+}
+
+/// A size, with its unit.
+pub(super) fn bytes(value: u32) -> String {
+    quoted(ByteSize(u64::from(value)))
 }
 
 #[cfg(test)]

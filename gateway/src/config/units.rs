@@ -1,10 +1,11 @@
 //! Values as people write them: sizes (`64KiB`), durations (`2s`) and counts, read with the range
-//! they must lie in and written so that they read back as the same value.
+//! they must lie in and written so that they read back as the same value; addresses and lists.
 //!
 //! A duration without a unit is an error, not a guess: whether `5` meant seconds or milliseconds
 //! would show only under load. Errors say the allowed range and why it is that range.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -100,6 +101,20 @@ pub fn duration(text: &str, bounds: &Bounds<Duration>) -> Result<Duration, Strin
     })?;
     bounds.check(Duration::from_millis(millis), |value| {
         Span(value).to_string()
+    })
+}
+
+/// The parts of a list, between commas.
+pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+}
+
+/// An address with its port.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is not an address with a port, such as 127.0.0.1:8085 or [::]:8085")
     })
 }
 
