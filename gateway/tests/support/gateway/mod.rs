@@ -1,89 +1,31 @@
-//! A gateway as a process: started, waited for, asked, stopped, killed, started again on its data.
+//! A gateway as a process: started, waited for, stopped, killed, started again on its data.
 //!
 //! Invariants: the process is ended when its [`Gateway`] is dropped, and [`LIFETIME_MAX`] after its
 //! start whatever the test does, so that clients that wait for it in vain see their connection end.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+mod asking;
+mod program;
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CpuSet;
 
 use super::{Disk, Metrics, PATIENCE};
+use asking::{try_get, word_behind};
+use program::Plan;
+
+pub use asking::get;
+pub use program::{iris, run};
 
 /// No test needs a process for longer.
 const LIFETIME_MAX: Duration = Duration::from_secs(120);
-
-/// The program, without the variables of whoever runs the tests.
-pub fn iris() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_iris"));
-    without_variables(&mut command);
-    command
-}
-
-/// Runs a program to its end, which must come in time.
-pub fn run(command: &mut Command) -> Output {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let stdout = read_aside(child.stdout.take().expect("piped"));
-    let stderr = read_aside(child.stderr.take().expect("piped"));
-    let deadline = Instant::now() + PATIENCE;
-    let ended = loop {
-        match child.try_wait().expect("a child") {
-            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-            ended => break ended,
-        }
-    };
-    if ended.is_none() {
-        // Before anything can fail: it must not stay behind.
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    let stderr = stderr.join().expect("read");
-    let text = String::from_utf8_lossy(&stderr);
-    Output {
-        status: ended.unwrap_or_else(|| panic!("it did not end: {text}")),
-        stdout: stdout.join().expect("read"),
-        stderr,
-    }
-}
-
-fn read_aside(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes).expect("a pipe");
-        bytes
-    })
-}
-
-fn without_variables(command: &mut Command) {
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("IRIS_")) {
-        command.env_remove(name);
-    }
-    command.env_remove("NOTIFY_SOCKET");
-}
-
-/// How to start a gateway, the same way each time.
-#[derive(Clone)]
-struct Plan {
-    arguments: Vec<String>,
-    environment: Vec<(String, String)>,
-    /// Limit of descriptors, soft and hard.
-    descriptors: Option<u32>,
-    /// The data folder is a tmpfs of this size that only the process sees.
-    tmpfs: Option<String>,
-    folder: Arc<tempfile::TempDir>,
-}
 
 /// A running gateway; killed when it is dropped.
 pub struct Gateway {
@@ -229,14 +171,6 @@ impl Gateway {
         root.join(data.strip_prefix("/").expect("an absolute path"))
     }
 
-    /// Bytes of memory that it holds, those of its rings and buffers among them.
-    pub fn resident_bytes(&self) -> u64 {
-        let id = lock(&self.child).id();
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
-        let kib = word_behind(&status, "VmRSS:").and_then(|kib| kib.parse::<u64>().ok());
-        kib.expect("a number of KiB") << 10
-    }
-
     /// What it logged, as far as anyone waited for it.
     pub fn seen(&self) -> &[String] {
         &self.seen
@@ -321,52 +255,6 @@ impl Gateway {
         self.wait_until_ready();
     }
 
-    /// Status code and body of a page of its administration.
-    pub fn page(&self, path: &str) -> (u16, String) {
-        get(self.admin.as_deref().expect("it is ready"), path)
-    }
-
-    /// Its counters now; cores show theirs once a second.
-    pub fn metrics(&self) -> Metrics {
-        let (status, page) = self.page("/metrics");
-        assert_eq!(status, 200);
-        Metrics::parse(&page)
-    }
-
-    /// Waits until the counters are as they should be.
-    pub fn metrics_when(&self, what: &str, good: impl Fn(&Metrics) -> bool) -> Metrics {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let metrics = self.metrics();
-            if good(&metrics) {
-                return metrics;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{what} in vain; not zero: {:#?}",
-                metrics.not_zero()
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    /// The cores' number of the home of a user.
-    pub fn home(&self, user: &str) -> usize {
-        let format = std::fs::read_to_string(self.data().join("FORMAT")).expect("a data folder");
-        let seed = word_behind(&format, "seed ").expect("a seed");
-        let seed = u64::from_str_radix(seed, 16).expect("a number");
-        iris_storage::user_hash(seed, user).home(self.cores())
-    }
-
-    /// So many names of users whose home is this core.
-    pub fn users_of(&self, core: usize, stem: &str, count: usize) -> Vec<String> {
-        (0..)
-            .map(|number| format!("{stem}-{number}"))
-            .filter(|name| self.home(name) == core)
-            .take(count)
-            .collect()
-    }
-
     /// What helps whoever reads of a test that failed.
     fn tell(&mut self) {
         self.seen.extend(self.stderr.try_iter());
@@ -380,17 +268,6 @@ impl Gateway {
             }
             None => eprintln!("it gives no counters; its end: {ended:?}"),
         }
-    }
-
-    fn cores(&self) -> usize {
-        let flag = self
-            .plan
-            .arguments
-            .iter()
-            .rposition(|flag| flag == "--cores");
-        self.plan.arguments[flag.expect("always given") + 1]
-            .parse()
-            .expect("a number")
     }
 }
 
@@ -406,95 +283,6 @@ impl Drop for Gateway {
     }
 }
 
-impl Plan {
-    fn new(arguments: &[&str], environment: &[(&str, &str)], descriptors: Option<u32>) -> Plan {
-        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
-        let data = folder.path().join("data");
-        let data = data.to_str().expect("a path in UTF-8");
-        let common = [
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--data",
-            data,
-        ];
-        let owned = |text: &&str| (*text).to_owned();
-        Plan {
-            arguments: common.iter().chain(arguments).map(owned).collect(),
-            environment: environment
-                .iter()
-                .map(|(name, value)| (owned(name), owned(value)))
-                .collect(),
-            descriptors,
-            tmpfs: None,
-            folder,
-        }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn command(&self) -> Command {
-        let mut command = match (self.descriptors, &self.tmpfs) {
-            (None, None) => Command::new(env!("CARGO_BIN_EXE_iris")),
-            (_, Some(size)) => {
-                let mut unshare = Command::new("unshare");
-                let data = self.data();
-                let script = format!(
-                    "mount -t tmpfs -o size={size} none {} && exec \"$0\" \"$@\"",
-                    data.display()
-                );
-                unshare.args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_iris")]);
-                unshare
-            }
-            (Some(descriptors), None) => {
-                let mut shell = Command::new("sh");
-                let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
-                shell.args(["-c", &script, env!("CARGO_BIN_EXE_iris")]);
-                shell
-            }
-        };
-        without_variables(&mut command);
-        command
-            .arg("serve")
-            .args(&self.arguments)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        command
-    }
-}
-
 fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
     child.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn word_behind<'a>(text: &'a str, before: &str) -> Option<&'a str> {
-    text.split_once(before)?.1.split_whitespace().next()
-}
-
-/// Status code and body of a GET.
-pub fn get(address: &str, path: &str) -> (u16, String) {
-    let answer = try_get(address, path).expect("answered");
-    let status = answer
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .expect("a status");
-    (
-        status,
-        answer.split_once("\r\n\r\n").expect("a body").1.to_owned(),
-    )
-}
-
-fn try_get(address: &str, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: iris\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }

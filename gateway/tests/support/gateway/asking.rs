@@ -1,0 +1,102 @@
+//! What a gateway says of itself while it runs: its pages, its counters, where its users are at home.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::{Gateway, lock};
+use crate::support::{Metrics, PATIENCE};
+
+impl Gateway {
+    /// Bytes of memory that it holds, those of its rings and buffers among them.
+    pub fn resident_bytes(&self) -> u64 {
+        let id = lock(&self.child).id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+        let kib = word_behind(&status, "VmRSS:").and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("a number of KiB") << 10
+    }
+
+    /// Status code and body of a page of its administration.
+    pub fn page(&self, path: &str) -> (u16, String) {
+        get(self.admin.as_deref().expect("it is ready"), path)
+    }
+
+    /// Its counters now; cores show theirs once a second.
+    pub fn metrics(&self) -> Metrics {
+        let (status, page) = self.page("/metrics");
+        assert_eq!(status, 200);
+        Metrics::parse(&page)
+    }
+
+    /// Waits until the counters are as they should be.
+    pub fn metrics_when(&self, what: &str, good: impl Fn(&Metrics) -> bool) -> Metrics {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metrics = self.metrics();
+            if good(&metrics) {
+                return metrics;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{what} in vain; not zero: {:#?}",
+                metrics.not_zero()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The cores' number of the home of a user.
+    pub fn home(&self, user: &str) -> usize {
+        let format = std::fs::read_to_string(self.data().join("FORMAT")).expect("a data folder");
+        let seed = word_behind(&format, "seed ").expect("a seed");
+        let seed = u64::from_str_radix(seed, 16).expect("a number");
+        iris_storage::user_hash(seed, user).home(self.cores())
+    }
+
+    /// So many names of users whose home is this core.
+    pub fn users_of(&self, core: usize, stem: &str, count: usize) -> Vec<String> {
+        (0..)
+            .map(|number| format!("{stem}-{number}"))
+            .filter(|name| self.home(name) == core)
+            .take(count)
+            .collect()
+    }
+
+    fn cores(&self) -> usize {
+        let flag = self
+            .plan
+            .arguments
+            .iter()
+            .rposition(|flag| flag == "--cores");
+        self.plan.arguments[flag.expect("always given") + 1]
+            .parse()
+            .expect("a number")
+    }
+}
+
+pub(super) fn word_behind<'a>(text: &'a str, before: &str) -> Option<&'a str> {
+    text.split_once(before)?.1.split_whitespace().next()
+}
+
+/// Status code and body of a GET.
+pub fn get(address: &str, path: &str) -> (u16, String) {
+    let answer = try_get(address, path).expect("answered");
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .expect("a status");
+    (
+        status,
+        answer.split_once("\r\n\r\n").expect("a body").1.to_owned(),
+    )
+}
+
+pub(super) fn try_get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: iris\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
