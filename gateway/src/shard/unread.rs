@@ -26,6 +26,8 @@ const OUTBOXES_UNTAKEN_MAX: u64 = 8;
 
 impl Shard {
     /// Holds a segment of a connection that is not read; one that `goes_on` belongs to what arrived before it.
+    // Not inlined: what is received on a connection that is read, nearly always, does not save registers for it.
+    #[inline(never)]
     pub(super) fn hold_segment(&mut self, id: Key, segment: &[u8], goes_on: bool) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
