@@ -13,6 +13,7 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use desk::{Desk, Users};
@@ -23,6 +24,10 @@ const PAYLOAD: [u8; PAYLOAD_LEN] = [7; PAYLOAD_LEN];
 const USERS: u64 = 50_000;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(2_500);
+/// Between the peak and the steady load, for what the peak left to the database's workers.
+const REST: Duration = Duration::from_secs(5);
+/// The steady load: long enough for a dozen tables, their merges, and the upkeep.
+const STEADY: Duration = Duration::from_secs(20);
 const IN_FLIGHT: u64 = 16_000;
 const LOG_BATCH: usize = 1_000;
 /// What a record of the raw log has: payload, sender, header, key.
@@ -196,9 +201,10 @@ fn main() -> Result<(), Failure> {
             median(&mut ratios)
         );
         print_cpu(&before, desk.store.metrics().appended - appended_before)?;
+        thread::sleep(REST);
         let before = cpu_of_threads()?;
         let appended_before = desk.store.metrics().appended;
-        let (waits, shed) = desk.paced(&mut users, peak / 2.0, ROUND * 2)?;
+        let (waits, shed) = desk.paced(&mut users, peak / 2.0, STEADY)?;
         let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize];
         println!(
             "  at half of that: acknowledged after p50 {} us, p99 {} us, max {} us; shed {shed}",

@@ -8,7 +8,7 @@
 
 use std::fs;
 
-use rustix::process::{Pid, setpriority_process};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 use tracing::debug;
 
 /// Committers and readers, for each of whose answers somebody waits, and what keeps their syncs short.
@@ -44,6 +44,10 @@ pub(crate) fn workers_stand_back() {
 }
 
 fn set(thread: Option<Pid>, nice: i32) {
+    // Whoever started the process with less than this wants it so.
+    if getpriority_process(thread).is_ok_and(|now| now >= nice) {
+        return;
+    }
     // Without it all works, only less evenly.
     if let Err(error) = setpriority_process(thread, nice) {
         debug!(%error, nice, "a thread of the store keeps its priority");
@@ -54,8 +58,6 @@ fn set(thread: Option<Pid>, nice: i32) {
 mod tests {
     use std::sync::mpsc;
     use std::thread::Builder;
-
-    use rustix::process::getpriority_process;
 
     use super::*;
 
