@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::shard::slots::Key;
+use crate::shard::unacked::{Passport, ReplyTo, Stored};
 use iris_protocol::MessageId;
 use proptest::prelude::*;
 
