@@ -67,12 +67,11 @@ impl Outbox {
 
     fn drop_oldest(&mut self, count: usize) {
         self.unacked.drop_front(count);
-        self.unstored = self.unstored.saturating_sub(count as u32);
         if self.unacked.is_empty() {
-            self.senders.clear();
-            self.senders_gone = 0;
+            self.clear_unacked();
             return;
         }
+        self.unstored = self.unstored.saturating_sub(count as u32);
         let mut gone = self.senders_gone as usize;
         for _ in 0..count {
             gone += 1 + usize::from(self.senders[gone]);
@@ -89,6 +88,7 @@ impl Outbox {
         self.senders.clear();
         self.senders_gone = 0;
         self.unstored = 0;
+        self.awaited = 0;
     }
 
     /// Takes the oldest message off the queue, delivery number `delivery`, if it was

@@ -194,7 +194,6 @@ impl Outbox {
     pub fn abandon_unacked(&mut self, pool: &mut Pool) {
         self.clear_unacked();
         self.steps.clear();
-        self.awaited = 0;
         while let Some(back) = self.chunks.newest() {
             let untouched = back.start > self.sent || (back.start == self.sent && !self.in_flight);
             if !untouched || back.start < self.answers_end {
@@ -225,7 +224,6 @@ impl Outbox {
         self.answers_end = 0;
         self.sealed_at = OPEN;
         self.in_flight = false;
-        self.awaited = 0;
         self.kept_from = 0;
         self.unasked = 0;
         self.unacked.shrink();
