@@ -7,7 +7,7 @@ mod desk;
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use desk::{Desk, Users};
 use iris_storage::{Reply, Request, StoreOptions, user_hash};
@@ -16,17 +16,6 @@ const PAYLOAD: [u8; 128] = [7; 128];
 const HOT: &str = "messi";
 
 type Failure = Box<dyn Error>;
-
-impl Desk {
-    fn reply(&mut self) -> Result<Reply, Failure> {
-        loop {
-            if let Some(reply) = self.client.poll() {
-                return Ok(reply);
-            }
-            self.woken.recv_timeout(Duration::from_secs(60))?;
-        }
-    }
-}
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);

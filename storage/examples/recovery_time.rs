@@ -4,16 +4,16 @@
 //! soon as the last is acknowledged; `... -- open FOLDER` opens what that left, and tells what it took. It measures and
 //! prints; it judges nothing.
 
+mod desk;
+
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use iris_storage::{
-    NewRecord, Reply, Request, Store, StoreClient, StoreOptions, record, user_hash,
-};
+use desk::Desk;
+use iris_storage::{Reply, Request, StoreOptions, user_hash};
 
 const USERS: u64 = 100_000;
 const PAYLOAD_LEN: usize = 100;
@@ -57,35 +57,17 @@ fn fill(folder: &Path, messages: u64) -> Result<(), Failure> {
 }
 
 fn victim(folder: &Path, messages: u64) -> Result<(), Failure> {
-    let store = Store::open(StoreOptions::new(folder))?;
-    let (mut client, woken) = client(&store);
+    let mut desk = Desk::open(StoreOptions::new(folder))?;
     let payload = [7; PAYLOAD_LEN];
     let (mut asked, mut answered) = (0, 0);
     while answered < messages {
         while asked < messages && asked - answered < IN_FLIGHT {
             asked += 1;
-            let name = format!("user{}", asked % USERS);
-            let mut bytes = Vec::new();
-            let new = NewRecord {
-                id_sender: 1,
-                id_number: asked,
-                sent_at_ms: 1,
-                expires_at_ms: 0,
-                sender: "sender",
-                payload: &payload,
-            };
-            record::encode(&mut bytes, &new);
-            client.submit(Request::Append {
-                token: asked,
-                user: user_hash(store.seed(), &name),
-                name: name.into(),
-                record: bytes,
-            });
+            desk.append(asked, &format!("user{}", asked % USERS), &payload);
         }
-        match client.poll() {
-            Some(Reply::Appended { .. }) => answered += 1,
-            Some(other) => return Err(format!("{other:?}").into()),
-            None => woken.recv_timeout(Duration::from_secs(60))?,
+        match desk.reply()? {
+            Reply::Appended { .. } => answered += 1,
+            other => return Err(format!("{other:?}").into()),
         }
     }
     println!("{answered}");
@@ -98,25 +80,19 @@ fn victim(folder: &Path, messages: u64) -> Result<(), Failure> {
 fn open(folder: &Path) -> Result<(), Failure> {
     let before = resident_mib()?;
     let began = Instant::now();
-    let store = Store::open(StoreOptions::new(folder))?;
+    let mut desk = Desk::open(StoreOptions::new(folder))?;
     let opened = began.elapsed();
     let after = resident_mib()?;
-    let (mut client, woken) = client(&store);
     let name = "user1";
-    client.submit(Request::Page {
+    desk.client.submit(Request::Page {
         token: 1,
-        user: user_hash(store.seed(), name),
+        user: user_hash(desk.store.seed(), name),
         name: name.into(),
         from: 0,
         messages_max: 1000,
         bytes_max: usize::MAX,
     });
-    let reply = loop {
-        match client.poll() {
-            Some(reply) => break reply,
-            None => woken.recv_timeout(Duration::from_secs(60))?,
-        }
-    };
+    let reply = desk.reply()?;
     let ready = began.elapsed();
     let Reply::Page { messages, lost, .. } = reply else {
         return Err(format!("{reply:?}").into());
@@ -126,18 +102,9 @@ fn open(folder: &Path) -> Result<(), Failure> {
         opened.as_secs_f64() * 1e3,
         messages.len(),
         ready.as_secs_f64() * 1e3,
-        store.recovery().is_clean()
+        desk.store.recovery().is_clean()
     );
     Ok(())
-}
-
-fn client(store: &Store) -> (StoreClient, mpsc::Receiver<()>) {
-    let (wake, woken) = mpsc::channel();
-    let client = store.client(Box::new(move || {
-        // The receiver lives as long as the store.
-        let _ = wake.send(());
-    }));
-    (client, woken)
 }
 
 fn resident_mib() -> Result<u64, Failure> {

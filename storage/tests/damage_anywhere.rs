@@ -7,10 +7,9 @@ mod rig;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
 
-use iris_storage::{Store, StoreError, repair};
+use iris_storage::{StoreError, repair};
 use rig::{Rig, Seeded, name, small_tables};
 
 const USERS: u64 = 12;
@@ -120,18 +119,8 @@ fn read_all(rig: &mut Rig, case: &str) -> Found {
     all
 }
 
-/// Opens a store on a thread of its own: an open that hangs or panics is a failure, not the end of the test.
 fn open(path: &Path, case: &str) -> Result<Rig, StoreError> {
-    let (sender, opened) = mpsc::channel();
-    let options = small_tables(path);
-    std::thread::spawn(move || {
-        // Nobody waits for one that hangs any more.
-        let _ = sender.send(Store::open(options));
-    });
-    match opened.recv_timeout(PATIENCE) {
-        Ok(store) => store.map(Rig::of),
-        Err(error) => panic!("{case}: the open panicked or hangs: {error}"),
-    }
+    Rig::open_aside(small_tables(path), PATIENCE, case)
 }
 
 /// One case; what became of it.

@@ -11,10 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use iris_storage::{Store, StoreError, StoreOptions, StoreState, check, repair};
+use iris_storage::{StoreError, StoreOptions, StoreState, check, repair};
 use rig::{Rig, Seeded, name, payload};
 
 const USERS: u64 = 14;
@@ -239,18 +238,8 @@ fn read_all(rig: &mut Rig, template: &Template, case: &str) -> Found {
     all
 }
 
-/// Opens a store on a thread of its own: an open that hangs or panics is a failure, not the end of the test.
 fn open(path: &Path, databases: usize, case: &str) -> Result<Rig, StoreError> {
-    let (sender, opened) = mpsc::channel();
-    let options = options(path, databases);
-    std::thread::spawn(move || {
-        // Nobody waits for one that hangs any more.
-        let _ = sender.send(Store::open(options));
-    });
-    match opened.recv_timeout(PATIENCE) {
-        Ok(store) => store.map(Rig::of),
-        Err(error) => panic!("{case}: the open panicked or hangs: {error}"),
-    }
+    Rig::open_aside(options(path, databases), PATIENCE, case)
 }
 
 /// Reads until nothing is refused or broken any more: the store heals by itself.

@@ -1,9 +1,14 @@
-//! A desk at the inbox store, for the examples that measure appends: an open store, one client of it, and whom to
+//! A desk at the inbox store, for the examples: an open store, one client of it, and whom to
 //! append to.
 
-use std::sync::mpsc;
+#![allow(dead_code, reason = "each example uses its own part of this")]
 
-use iris_storage::{NewRecord, Request, Store, StoreClient, StoreOptions, record, user_hash};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use iris_storage::{
+    NewRecord, Reply, Request, Store, StoreClient, StoreOptions, record, user_hash,
+};
 
 /// An open store with one client.
 pub struct Desk {
@@ -26,6 +31,16 @@ impl Desk {
             client,
             woken,
         })
+    }
+
+    /// The next reply, waiting for it.
+    pub fn reply(&mut self) -> Result<Reply, Box<dyn std::error::Error>> {
+        loop {
+            if let Some(reply) = self.client.poll() {
+                return Ok(reply);
+            }
+            self.woken.recv_timeout(Duration::from_secs(60))?;
+        }
     }
 
     /// Submits an append of `payload` for the user with this name.

@@ -10,8 +10,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use iris_storage::{
-    FailureKind, NewRecord, Reply, Request, Store, StoreClient, StoreOptions, StoreState,
-    StoredMessage, UserHash, record, user_hash,
+    FailureKind, NewRecord, Reply, Request, Store, StoreClient, StoreError, StoreOptions,
+    StoreState, StoredMessage, UserHash, record, user_hash,
 };
 
 /// Longer than any sync on a busy machine; a test that waits this long has failed.
@@ -98,6 +98,23 @@ impl Rig {
 
     pub fn with(options: StoreOptions) -> Rig {
         Rig::of(Store::open(options).expect("the store opens"))
+    }
+
+    /// Opens a store on a thread of its own: an open that hangs or panics is a failure, not the end of the test.
+    pub fn open_aside(
+        options: StoreOptions,
+        patience: Duration,
+        case: &str,
+    ) -> Result<Rig, StoreError> {
+        let (sender, opened) = mpsc::channel();
+        std::thread::spawn(move || {
+            // Nobody waits for one that hangs any more.
+            let _ = sender.send(Store::open(options));
+        });
+        match opened.recv_timeout(patience) {
+            Ok(store) => store.map(Rig::of),
+            Err(error) => panic!("{case}: the open panicked or hangs: {error}"),
+        }
     }
 
     pub fn of(store: Store) -> Rig {
