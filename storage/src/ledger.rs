@@ -194,3 +194,24 @@ pub(crate) fn settle(inbox: &mut Inbox, life: u64) -> Vec<u8> {
         name,
     })
 }
+
+#[cfg(test)]
+impl Ledger {
+    /// That of a new database in this folder, and what it writes to.
+    pub(crate) fn of_new(path: &std::path::Path) -> (Tables, Ledger) {
+        let options = crate::options::StoreOptions::new(path);
+        let folder = Folder::open(path, 1).expect("opened");
+        let reclaim = Arc::new(crate::reclaim::Reclaim::default());
+        let (mut opened, sequences, _) =
+            crate::database::open_all(&folder, &options, &[reclaim]).expect("opened");
+        let tables = opened.pop().expect("one");
+        let ledgers = LedgerSource {
+            folder: Arc::new(folder),
+            sequences,
+            room: Room::default(),
+            tails_max: 10,
+        };
+        let ledger = ledgers.open(0, &tables).expect("a sequence");
+        (tables, ledger)
+    }
+}

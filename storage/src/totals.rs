@@ -119,17 +119,10 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::batch::{Batch, Step};
     use crate::client::{Envelope, Write};
-    use crate::database;
-    use crate::folder::Folder;
-    use crate::ledger::LedgerSource;
-    use crate::options::StoreOptions;
-    use crate::quota::Room;
-    use crate::reclaim::Reclaim;
+    use crate::ledger::Ledger;
     use crate::record::{self, NewRecord};
     use crate::user::UserHash;
 
@@ -167,19 +160,7 @@ mod tests {
     #[test]
     fn where_the_row_is_missing_or_damaged_the_sums_are_the_same() {
         let path = tempfile::tempdir().expect("a folder");
-        let options = StoreOptions::new(path.path());
-        let folder = Folder::open(path.path(), 1).expect("opened");
-        let reclaim = Arc::new(Reclaim::default());
-        let (mut opened, sequences, _) =
-            database::open_all(&folder, &options, &[reclaim]).expect("opened");
-        let tables = opened.pop().expect("one");
-        let ledgers = LedgerSource {
-            folder: Arc::new(folder),
-            sequences,
-            room: Room::default(),
-            tails_max: 10,
-        };
-        let mut ledger = ledgers.open(0, &tables).expect("a sequence");
+        let (tables, mut ledger) = Ledger::of_new(path.path());
         let mut batch = Batch::new(&ledger, 1, 100);
         for number in 0..100 {
             let mut record = Vec::new();

@@ -1,31 +1,12 @@
 //! Which batches ask for a sync.
 
-use std::sync::Arc;
-
 use super::*;
-use crate::folder::Folder;
-use crate::ledger::LedgerSource;
-use crate::options::StoreOptions;
-use crate::quota::Room;
-use crate::reclaim::Reclaim;
 
 /// No test can cut the power; that a promise asks for a sync is what can be held on to.
 #[test]
 fn whatever_is_promised_is_synced() {
     let path = tempfile::tempdir().expect("a folder");
-    let options = StoreOptions::new(path.path());
-    let folder = Folder::open(path.path(), 1).expect("opened");
-    let (mut tables, sequences, _) =
-        crate::database::open_all(&folder, &options, &[Arc::new(Reclaim::default())])
-            .expect("opened");
-    let tables = tables.pop().expect("one");
-    let ledgers = LedgerSource {
-        folder: Arc::new(folder),
-        sequences,
-        room: Room::default(),
-        tails_max: 10,
-    };
-    let mut ledger = ledgers.open(0, &tables).expect("a sequence");
+    let (_tables, mut ledger) = Ledger::of_new(path.path());
     let user = UserHash(1);
     let mut record = Vec::new();
     let new = record::NewRecord {
