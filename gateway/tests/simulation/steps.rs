@@ -131,9 +131,23 @@ fn client_sends(world: &mut World) {
     push_split(world, socket, bytes);
 }
 
-fn client_acks(world: &mut World) {
+/// One of the clients there ever were; if there were none, none has this number.
+fn any_client(world: &mut World) -> usize {
     let clients = world.clients.len();
-    let at = world.random.below(clients);
+    world.random.below(clients)
+}
+
+/// A client stands for no user any more.
+fn nobody_uses(world: &mut World, at: usize) {
+    for account in &mut world.accounts {
+        if account.client == Some(at) {
+            account.client = None;
+        }
+    }
+}
+
+fn client_acks(world: &mut World) {
+    let at = any_client(world);
     if let Some(client) = world.clients.get_mut(at)
         && !world.sockets[client.socket].client_left
         && let Some(bytes) = client.ack(false, &mut world.random)
@@ -145,8 +159,7 @@ fn client_acks(world: &mut World) {
 
 /// A client is gone, politely or not.
 fn client_leaves(world: &mut World) {
-    let clients = world.clients.len();
-    let at = world.random.below(clients);
+    let at = any_client(world);
     if let Some(client) = world.clients.get(at)
         && world.random.one_in(3)
     {
@@ -156,17 +169,12 @@ fn client_leaves(world: &mut World) {
             socket.reset = true;
             socket.inbound.clear();
         }
-        for account in &mut world.accounts {
-            if account.client == Some(at) {
-                account.client = None;
-            }
-        }
+        nobody_uses(world, at);
     }
 }
 
 fn client_asks(world: &mut World) {
-    let clients = world.clients.len();
-    let at = world.random.below(clients);
+    let at = any_client(world);
     let user = world.random.below(world.accounts.len());
     if let Some(client) = world.clients.get_mut(at)
         && client.framed
@@ -180,19 +188,14 @@ fn client_asks(world: &mut World) {
 }
 
 fn client_talks_nonsense(world: &mut World) {
-    let clients = world.clients.len();
-    let at = world.random.below(clients);
+    let at = any_client(world);
     if let Some(client) = world.clients.get_mut(at)
         && !world.sockets[client.socket].client_left
     {
         let bytes = client.garbage(&mut world.random);
         let socket = client.socket;
         world.sockets[socket].inbound.push_back(bytes);
-        for account in &mut world.accounts {
-            if account.client == Some(at) {
-                account.client = None;
-            }
-        }
+        nobody_uses(world, at);
     }
 }
 
