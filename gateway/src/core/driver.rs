@@ -22,8 +22,13 @@ use super::sockets::Sockets;
 use crate::metrics::Published;
 use crate::shard::{BLOCK, Key, Now, Shard};
 
-/// Blocks of [`BLOCK`] completions taken from one ring in a turn.
-const BLOCKS_PER_TURN: usize = 1024;
+/// How often a turn takes what has completed before it sends. While it handled the first
+/// lot, more arrived, and what goes out together with it costs no send of its own: at a
+/// thousand busy connections ten messages share a send instead of eight, and a message
+/// costs a tenth less. More often gains nothing, and a turn has to end some time.
+const GATHERS_PER_TURN: usize = 4;
+/// Blocks of [`BLOCK`] completions taken from one ring each time.
+const BLOCKS_PER_GATHER: usize = 1024;
 /// Replies taken from the store in a turn, and requests after which a turn takes no
 /// more completions: a batch of the store has thousands, and users who are online
 /// would wait behind all of them.
@@ -159,17 +164,7 @@ impl Core {
     pub(super) fn turn(&mut self) -> io::Result<bool> {
         let began = Instant::now();
         self.set_clock();
-        self.segments.submit()?;
-        self.store_requests = 0;
-        let mut busy = false;
-        for segment in 0..self.segments.all.len() {
-            for _ in 0..BLOCKS_PER_TURN {
-                if self.store_requests > STORE_REQUESTS_PER_TURN || !self.take_block(segment) {
-                    break;
-                }
-                busy = true;
-            }
-        }
+        let mut busy = self.take_completed()?;
         busy |= self.lanes.receive(&mut self.shard);
         for _ in 0..REPLIES_PER_TURN {
             let Some(reply) = self.store.poll() else {
@@ -202,6 +197,30 @@ impl Core {
         }
         if self.unpublished && self.published_at.elapsed() >= PUBLISH_EVERY {
             self.publish();
+        }
+        Ok(busy)
+    }
+
+    /// Takes what the rings have completed, until they have no more or it is enough for one
+    /// turn; says whether there was anything.
+    fn take_completed(&mut self) -> io::Result<bool> {
+        self.store_requests = 0;
+        let mut busy = false;
+        for _ in 0..GATHERS_PER_TURN {
+            self.segments.submit()?;
+            let mut any = false;
+            for segment in 0..self.segments.all.len() {
+                for _ in 0..BLOCKS_PER_GATHER {
+                    if self.store_requests > STORE_REQUESTS_PER_TURN || !self.take_block(segment) {
+                        break;
+                    }
+                    any = true;
+                }
+            }
+            if !any {
+                break;
+            }
+            busy = true;
         }
         Ok(busy)
     }
