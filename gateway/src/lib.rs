@@ -9,6 +9,7 @@ pub mod config;
 pub mod core;
 pub mod logging;
 pub mod metrics;
+pub mod placement;
 pub mod serve;
 pub mod shard;
 pub mod signals;

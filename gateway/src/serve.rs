@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use crate::config::{Auth, Config};
 use crate::core::{self, CoreOptions, Shared};
 use crate::metrics::{Phase, Published};
+use crate::placement;
 use crate::shard::{Authenticator, Limits, Shard, ShardOptions};
 use crate::signals::Shutdown;
 
@@ -147,6 +148,7 @@ pub fn serve(
         .iter()
         .filter_map(|listener| listener.local_addr().ok())
         .collect();
+    placement::leave_cpus_of_cores(&machine.cpus, &cpus);
     let store = Arc::new(Store::open(options)?);
     published.add_source({
         let store = Arc::downgrade(&store);

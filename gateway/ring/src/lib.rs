@@ -30,9 +30,11 @@ mod operations;
 mod probe;
 mod reap;
 mod ring;
+mod slice;
 
 pub use buffers::Received;
 pub use completion::{Completion, Operation, TOKEN_MAX};
 pub use error::RingError;
 pub use probe::{Missing, Need, probe};
 pub use ring::{Ring, RingConfig};
+pub use slice::ask_for_short_slices;

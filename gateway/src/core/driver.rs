@@ -32,8 +32,14 @@ const BLOCKS_PER_GATHER: usize = 1024;
 /// Replies taken from the store in a turn, and requests after which a turn takes no
 /// more completions: a batch of the store has thousands, and users who are online
 /// would wait behind all of them.
-const REPLIES_PER_TURN: usize = 256;
-const STORE_REQUESTS_PER_TURN: usize = 256;
+const REPLIES_PER_TURN: usize = 32;
+const STORE_REQUESTS_PER_TURN: usize = 64;
+/// Shares that connections with much to say are given in a turn, besides the one that each
+/// connection has: enough that about a hundred small messages share the cost of a turn
+/// where one connection says them all, and a turn stays far below a millisecond.
+const SHARES_PER_TURN: usize = 2;
+/// Batches taken from one lane in a turn, so that no neighbour starves the sockets.
+const BATCHES_PER_TURN: usize = 8;
 /// Longest sleep of a core.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How soon a core that would sleep looks again at a full lane: whoever empties it
@@ -165,7 +171,8 @@ impl Core {
         let began = Instant::now();
         self.set_clock();
         let mut busy = self.take_completed()?;
-        busy |= self.lanes.receive(&mut self.shard);
+        busy |= self.take_waiting();
+        busy |= self.take_lanes();
         for _ in 0..REPLIES_PER_TURN {
             let Some(reply) = self.store.poll() else {
                 break;
@@ -223,6 +230,34 @@ impl Core {
             busy = true;
         }
         Ok(busy)
+    }
+
+    /// Takes what other cores have sent.
+    fn take_lanes(&mut self) -> bool {
+        let mut busy = false;
+        for _ in 0..BATCHES_PER_TURN {
+            if self.store_requests > STORE_REQUESTS_PER_TURN || !self.lanes.receive(&mut self.shard)
+            {
+                break;
+            }
+            busy = true;
+            self.perform();
+        }
+        busy
+    }
+
+    /// Begins the next turn of the connections, and reads on where shares were not enough.
+    fn take_waiting(&mut self) -> bool {
+        self.shard.begin_turn();
+        let mut busy = false;
+        for _ in 0..SHARES_PER_TURN {
+            if self.store_requests > STORE_REQUESTS_PER_TURN || !self.shard.read_waiting() {
+                break;
+            }
+            busy = true;
+            self.perform();
+        }
+        busy || self.shard.has_waiting()
     }
 
     /// Sleeps until something happens or a timer is due. The first ring waits for

@@ -14,8 +14,6 @@ use crate::shard::Shard;
 /// Batches in a lane: enough that a core may be one turn late, few enough that
 /// pressure reaches the senders soon.
 const LANE_BATCHES: usize = 32;
-/// Batches taken from one lane in a turn, so that no neighbour starves the sockets.
-const TAKEN_PER_TURN: usize = 8;
 /// A batch that grew beyond this is not kept for reuse.
 const KEPT_BATCH_BYTES: usize = 1 << 20;
 
@@ -87,24 +85,23 @@ impl Lanes {
         }
     }
 
-    /// Gives the shard what other cores have sent; says whether there was any.
+    /// Gives the shard one batch from each core that has sent any; says whether there was
+    /// one.
     pub(super) fn receive(&mut self, shard: &mut Shard) -> bool {
         let mut any = false;
         for (from, lane) in self.incoming.iter_mut().enumerate() {
             let Some(lane) = lane else {
                 continue;
             };
-            for _ in 0..TAKEN_PER_TURN {
-                let Ok(mut batch) = lane.batches.pop() else {
-                    break;
-                };
-                any = true;
-                shard.lane_received(from as u16, &batch);
-                batch.clear();
-                if batch.capacity() <= KEPT_BATCH_BYTES {
-                    // No room to return it: it is freed, and another made when needed.
-                    let _ = lane.emptied.push(batch);
-                }
+            let Ok(mut batch) = lane.batches.pop() else {
+                continue;
+            };
+            any = true;
+            shard.lane_received(from as u16, &batch);
+            batch.clear();
+            if batch.capacity() <= KEPT_BATCH_BYTES {
+                // No room to return it: it is freed, and another made when needed.
+                let _ = lane.emptied.push(batch);
             }
         }
         any
@@ -172,6 +169,7 @@ mod tests {
         let mut lanes = mesh(2);
         let mut sent = 0;
         for _ in 0..20_000 {
+            shard.begin_turn();
             shard.received(id, &input);
             if shard.take_lanes_due() {
                 lanes[0].send(&mut shard, |_| sent += 1);
@@ -187,6 +185,7 @@ mod tests {
         let mut lanes = mesh(2);
         let ended = lanes.pop();
         for _ in 0..LANE_BATCHES + 1 {
+            shard.begin_turn();
             shard.received(id, &input);
             lanes[0].send(&mut shard, |_| ());
         }

@@ -76,6 +76,7 @@ core_metrics! {
     Counter lane_sent "iris_lane_sent_total" "" "Entries put into lanes to other cores";
     Counter lane_received "iris_lane_received_total" "" "Entries taken from lanes of other cores";
     Counter lane_dropped "iris_lane_dropped_total" "" "Batches for another core that had ended";
+    Counter turn_waits "iris_turn_waits_total" "" "Times a connection had more to say than is read of it in one turn";
     Counter lane_full_pauses "iris_lane_full_pauses_total" "" "Times a full lane made this core wait with its work for another";
     Counter recv_no_buffer "iris_recv_no_buffer_total" "" "Receives that found no free buffer and were armed again";
     Counter follow_changes "iris_follow_changes_total" "" "Presence changes told to followers";

@@ -44,6 +44,10 @@ pub enum Phase {
 /// All that arrived with what was just read is to be passed over.
 pub const REST_OF_ARRIVAL: u32 = u32::MAX;
 
+/// Bytes by which it is counted how much of a connection is read in a turn: the count
+/// takes one byte of each connection.
+const TURN_STEP: usize = 64;
+
 /// Why a connection is not read for the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Pause {
@@ -54,6 +58,8 @@ pub enum Pause {
     Lane(u16),
     /// It does not take what it asked for (answers, pongs).
     Outbox,
+    /// It has had its share of this turn.
+    Turn,
     /// It sends to absent users faster than the store takes it.
     Throttled {
         /// Until when, milliseconds of the core's clock.
@@ -107,6 +113,11 @@ pub struct Connection {
     pub skip: u32,
     /// The peer has ended, and what it said before is still to be read.
     pub peer_ended: Option<CloseReason>,
+    /// The turn in which it was read last; their numbers come round, and a turn that is
+    /// taken for this one only makes it wait for the next.
+    pub turn: u8,
+    /// What was read in that turn, in steps of [`TURN_STEP`].
+    pub turn_steps: u8,
     /// The user's name, while it has one: a message is stamped without a look at
     /// the user itself.
     pub name: Option<Rc<str>>,
@@ -133,6 +144,8 @@ impl Connection {
     pub fn new(now_ms: u64) -> Connection {
         Connection {
             peer_ended: None,
+            turn: 0,
+            turn_steps: 0,
             protocol: None,
             phase: Phase::Open,
             pause: Pause::No,
@@ -160,6 +173,22 @@ impl Connection {
     /// Whether what it says is read now.
     pub fn is_read(&self) -> bool {
         self.pause == Pause::No && matches!(self.phase, Phase::Open | Phase::Session)
+    }
+
+    /// Counts `len` bytes as read in this turn. False, and nothing counted, if it has had
+    /// its share of it: `bytes_max`, and what is left of the last segment.
+    #[inline(always)]
+    pub fn takes_turn(&mut self, turn: u8, len: usize, bytes_max: u32) -> bool {
+        if self.turn != turn {
+            self.turn = turn;
+            self.turn_steps = 0;
+        }
+        if usize::from(self.turn_steps) * TURN_STEP >= bytes_max as usize {
+            return false;
+        }
+        let steps = len.div_ceil(TURN_STEP).min(usize::from(u8::MAX)) as u8;
+        self.turn_steps = self.turn_steps.saturating_add(steps);
+        true
     }
 
     /// Brings it near: see [`ahead`](super::ahead).

@@ -27,6 +27,9 @@ pub struct Limits {
     /// Bytes of half-received frames and held segments of all connections of a
     /// shard; above it those are closed that hold more than an equal share of it.
     pub partial_bytes_max: u64,
+    /// Bytes of one connection that are read in a turn; what it sends beyond that waits for
+    /// the next ones, so that whoever else has something to say is not behind all of it.
+    pub turn_bytes_max: u32,
     /// Bytes on their way to the store; above it, messages to absent users are
     /// refused, and above half of it their senders are slowed down.
     pub store_pending_bytes_max: u64,
@@ -63,6 +66,7 @@ impl Default for Limits {
             followers_max: 4096,
             inquiries_max: 64,
             partial_bytes_max: 256 << 20,
+            turn_bytes_max: 4 << 10,
             store_pending_bytes_max: 64 << 20,
             lane_batch_bytes_max: 256 << 10,
             login_timeout_ms: 10_000,

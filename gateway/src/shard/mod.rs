@@ -45,7 +45,7 @@ mod unread;
 mod user;
 mod wheel;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use iris_protocol::CloseReason;
@@ -146,6 +146,10 @@ pub struct Shard {
     effects: Effects,
     sessions: u64,
     partial_bytes: u64,
+    /// The number of this turn.
+    turn: u8,
+    /// Connections that have had their share of a turn and have more to say, each once.
+    waiting_for_turn: VecDeque<Key>,
     /// Slot behind that of the connection that was closed last for holding too much
     /// unread input.
     hog_hand: u32,
@@ -182,6 +186,8 @@ impl Shard {
             effects: Effects::default(),
             sessions: 0,
             partial_bytes: 0,
+            turn: 0,
+            waiting_for_turn: VecDeque::new(),
             hog_hand: 0,
             store_pending_bytes: 0,
             draining: false,

@@ -45,7 +45,12 @@ impl Shard {
         if matches!(connection.phase, Phase::Closing(_)) {
             self.received_while_closing(id, segment);
         } else if connection.is_read() && connection.held.is_empty() {
-            self.read(id, segment, cut);
+            if connection.takes_turn(self.turn, segment.len(), self.limits.turn_bytes_max) {
+                self.read(id, segment, cut);
+            } else {
+                self.wait_for_turn(id);
+                self.hold_segment(id, segment, goes_on);
+            }
         } else {
             self.hold_segment(id, segment, goes_on);
         }

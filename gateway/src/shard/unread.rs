@@ -118,17 +118,55 @@ impl Shard {
         while let Some(connection) = self.connections.get_mut(id)
             && connection.is_read()
         {
-            let Some(segment) = connection.held.pop_front() else {
+            let Some(len) = connection.held.front().map(Vec::len) else {
                 match connection.peer_ended {
                     Some(reason) => self.close(id, reason),
                     None => self.effects.connections.push(Effect::Resume(id)),
                 }
                 return;
             };
+            if !connection.takes_turn(self.turn, len, self.limits.turn_bytes_max) {
+                self.wait_for_turn(id);
+                return;
+            }
+            let segment = connection.held.pop_front().unwrap_or_default();
             let cut = connection.cut && connection.held.is_empty();
             self.partial_bytes -= segment.len() as u64;
             self.read(id, &segment, cut);
         }
+    }
+
+    /// Stops reading a connection that has had its share of this turn. Its socket is still
+    /// received from, as far as that may be held.
+    pub(super) fn wait_for_turn(&mut self, id: Key) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.pause = Pause::Turn;
+            self.waiting_for_turn.push_back(id);
+            self.metrics.turn_waits += 1;
+        }
+    }
+
+    /// What is received from now on belongs to the next turn.
+    pub fn begin_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+    }
+
+    /// Reads one more share of the connection that has waited longest since it had one;
+    /// false if none waits.
+    pub fn read_waiting(&mut self) -> bool {
+        let Some(id) = self.waiting_for_turn.pop_front() else {
+            return false;
+        };
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.turn_steps = 0;
+            self.resume(id, Pause::Turn);
+        }
+        true
+    }
+
+    /// Whether any connection waits for its next turn.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting_for_turn.is_empty()
     }
 
     /// Stops reading a connection.

@@ -53,6 +53,7 @@ fn turn(world: &mut World, pace: Pace) {
         }
     }
     for core in 0..world.cores() {
+        world.next_turn(core);
         world.flush(core);
         world
             .store

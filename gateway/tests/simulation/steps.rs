@@ -27,6 +27,7 @@ pub fn step(world: &mut World) {
         }
         11 => {
             let core = world.random.below(world.cores());
+            world.next_turn(core);
             world.flush(core);
         }
         12 | 13 => {

@@ -78,6 +78,7 @@ impl BareShard {
 
     /// A turn in which so many messages are received, routed, sent and acknowledged.
     pub fn turn(&mut self, messages: usize) {
+        self.shard.begin_turn();
         for _ in 0..messages.div_ceil(BLOCK) {
             let users = self.connections.len();
             let first = self.next;

@@ -167,8 +167,39 @@ fn a_connection_that_is_not_read_holds_few_segments_however_small() {
     }
     assert!(trace.asked.contains(&Effect::Pause(id)), "nobody stops it");
     trace.store_replies();
-    trace.wait(100);
+    // A segment counts for more than its byte, so it takes more than one turn.
+    trace.shard.begin_turn();
+    assert!(trace.shard.read_waiting());
+    trace.effects();
     assert_eq!(trace.asked.last(), Some(&Effect::Resume(id)));
+}
+
+#[test]
+fn who_says_much_lets_others_go_first_and_is_heard_to_the_end_in_order() {
+    let mut trace = Trace::new(Limits::default());
+    let reader = trace.classic("carl");
+    let (loud, quiet) = (trace.classic("anna"), trace.classic("bert"));
+    let numbered = |number: u8| classic_send("carl", &[number; 1_000]);
+    trace.shard.begin_turn();
+    for number in 0..20 {
+        trace.shard.received(loud, &numbered(number));
+    }
+    trace.shard.received(quiet, &numbered(100));
+    trace.shard.peer_ended(loud, CloseReason::PeerClosed);
+    trace.effects();
+    let heard = |bytes: Vec<u8>| -> Vec<u8> { bytes.chunks(1_000).map(|chunk| chunk[0]).collect() };
+    assert_eq!(heard(trace.take_sent(reader)), [0, 1, 2, 3, 100]);
+    let mut rest = Vec::new();
+    for turn in 0..4 {
+        assert_eq!(trace.shard.closing_reason(loud), None, "turn {turn}");
+        trace.shard.begin_turn();
+        assert!(trace.shard.read_waiting());
+        trace.effects();
+        rest.extend(heard(trace.take_sent(reader)));
+    }
+    assert_eq!(rest, (4..20).collect::<Vec<u8>>());
+    assert!(!trace.shard.has_waiting());
+    assert!(trace.is_closed_for(loud, CloseReason::PeerClosed));
 }
 
 #[test]

@@ -50,7 +50,9 @@ impl Trace {
         self.store.extend(effects.store);
     }
 
+    /// In a turn of its own.
     fn received(&mut self, id: Key, segment: &[u8]) {
+        self.shard.begin_turn();
         self.shard.received(id, segment);
         self.effects();
     }

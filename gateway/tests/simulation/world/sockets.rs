@@ -180,6 +180,17 @@ impl World {
         self.effects(core);
     }
 
+    /// The connections that have more to say than their share of a turn get others, in the next.
+    pub fn next_turn(&mut self, core: usize) {
+        self.shards[core].begin_turn();
+        for _ in 0..self.random.below(4) {
+            if !self.shards[core].read_waiting() {
+                break;
+            }
+            self.effects(core);
+        }
+    }
+
     /// A send completes, maybe short.
     pub fn complete_send(&mut self, socket: usize) {
         let entry = &mut self.sockets[socket];
