@@ -1,10 +1,11 @@
 //! One batch in the making: requests go in, one write to the database and its replies come out.
 //!
-//! Owner: the committer. Invariants: the replies are kept back until the batch is committed, and every one of
+//! Owner: the committer. Invariants: the replies are kept back until the batch is synced, and every one of
 //! them turns into a failure if it is not; requests take effect in the order they come in; a user's account is
 //! written at most once, with everything the batch did to it.
 
 use std::io;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use fjall::{OwnedWriteBatch, PersistMode, Slice, Snapshot};
@@ -17,6 +18,7 @@ use crate::record;
 use crate::request::{FailureKind, Reply};
 use crate::totals::{TOTALS_KEY, Totals};
 use crate::user::{BEAT_KEY, UserHash, UserKey, message_key};
+use crate::written::{Tally, Written};
 
 /// Messages of an inbox after which its account tells the tail again: the merge of tables destroys what has expired
 /// only before a tail that is told.
@@ -43,21 +45,10 @@ pub(crate) struct Batch {
     /// Who waits for a beat.
     beats: Vec<Sender<()>>,
     /// Something was promised that only a sync can keep.
-    pub(crate) synced: bool,
+    pub(crate) needs_sync: bool,
+    /// Of records and beats, about what it takes in the journal.
+    bytes: u64,
     pub(crate) tally: Tally,
-}
-
-/// What a batch did; it counts only if the batch is committed.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Tally {
-    pub(crate) requests: u64,
-    pub(crate) appended: u64,
-    pub(crate) appended_bytes: u64,
-    pub(crate) burned: u64,
-    pub(crate) expired: u64,
-    pub(crate) dropped: u64,
-    pub(crate) seen: u64,
-    pub(crate) seen_lost: u64,
 }
 
 impl Batch {
@@ -72,7 +63,8 @@ impl Batch {
             replies: Vec::with_capacity(requests),
             dirty: Vec::new(),
             beats: Vec::new(),
-            synced: false,
+            needs_sync: false,
+            bytes: 0,
             tally: Tally::default(),
         }
     }
@@ -160,7 +152,9 @@ impl Batch {
                 let beat = Slice::new(BEAT_KEY);
                 self.write
                     .insert(&ledger.tables.messages, beat, vec![0; fill_bytes]);
-                self.synced |= fill_bytes > 0;
+                // With it all that came before is durable: who waits for a beat is about to destroy what is burned.
+                self.needs_sync = true;
+                self.bytes += fill_bytes as u64;
                 self.beats.push(done);
             }
             // The committer's own affairs.
@@ -175,11 +169,12 @@ impl Batch {
         self.replies.push((client, Reply::Failed { token, error }));
     }
 
-    /// Writes the batch, and syncs it if it must be. Only then may the replies go out.
+    /// Writes the batch: from here on the database shows it, and a sync makes it durable. `began`: when its writing was.
     pub(crate) fn commit(
         mut self,
         ledger: &mut Ledger,
-    ) -> Result<Vec<(usize, Reply)>, Uncommitted> {
+        began: Instant,
+    ) -> Result<Written, Uncommitted> {
         let life = ledger.life;
         let users = &ledger.tables.users;
         for user in &self.dirty {
@@ -197,30 +192,32 @@ impl Batch {
             self.write
                 .insert(users, Slice::new(TOTALS_KEY), ledger.totals.encode());
         }
-        let durability = self.durability();
-        match self.write.durability(Some(durability)).commit() {
-            Ok(()) => {
-                // An open snapshot keeps files from being deleted, which is what beats are for.
-                drop(self.snapshot);
-                for beat in self.beats {
-                    // Who no longer waits need not hear of it.
-                    let _gone = beat.try_send(());
-                }
-                Ok(self.replies)
+        let write = self.write.durability(Some(PersistMode::Buffer));
+        let committed = write.commit().and_then(|()| Ok(ledger.journal.look()?));
+        let stand = match committed {
+            Ok(stand) => stand,
+            Err(error) => {
+                return Err(Uncommitted {
+                    error,
+                    replies: self.replies,
+                });
             }
-            Err(error) => Err(Uncommitted {
-                error,
-                replies: self.replies,
-            }),
-        }
-    }
-
-    fn durability(&self) -> PersistMode {
-        if self.synced {
-            PersistMode::SyncData
-        } else {
-            PersistMode::Buffer
-        }
+        };
+        // An open snapshot keeps files from being deleted, which is what beats are for.
+        drop(self.snapshot);
+        Ok(Written {
+            replies: self.replies,
+            beats: self.beats,
+            tally: self.tally,
+            needs_sync: self.needs_sync,
+            bytes: self.bytes,
+            began,
+            stand,
+            next_seqno: ledger.tables.database.visible_seqno(),
+            seqnos: ledger.tables.seqnos_in_memory(),
+            totals: ledger.totals,
+            tail_misses: ledger.tail_misses,
+        })
     }
 
     /// Gives the batch up: the replies it would have given.
@@ -272,7 +269,8 @@ impl Batch {
         if ordinal.is_multiple_of(TELL_EVERY) {
             self.touch(ledger, key);
         }
-        self.synced = true;
+        self.needs_sync = true;
+        self.bytes += record_len;
         self.tally.appended += 1;
         self.tally.appended_bytes += record_len;
         self.write.insert(

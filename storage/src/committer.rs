@@ -1,48 +1,51 @@
 //! The one thread that writes to a database.
 //!
-//! Group commit: it takes what is queued (up to `commit_requests_max` and about `commit_bytes_max`), makes one
-//! batch of it, syncs once, and only then replies. What arrives during the sync is the next batch; when idle it
-//! waits for nothing. Invariants: nothing is acknowledged before its sync returned; after a failed write nothing
-//! is written or acknowledged until the database was opened again, because what became of the failed batch is known
-//! only then; whatever was taken from the queue is answered, also if this thread panics.
+//! Group commit: it takes what is queued (up to `commit_requests_max` and about `commit_bytes_max`), makes one batch of it,
+//! writes it, and hands it to the sync thread, which answers once it is synced. When idle it waits for nothing. While a sync
+//! is under way it begins another batch only when enough is waiting to be worth one ([`EARLY_REQUESTS`]).
+//!
+//! Invariants: after a failed write or sync nothing is written or acknowledged until the database was opened again, because
+//! what became of the failed batches is known only then; whatever was taken from the queue is answered, also if this thread
+//! panics.
 //!
 //! After a failure, or a panic, it gives up its ledger, and with it its handle on the database, tells the watch, and
 //! answers everything as unwritable, at once, until it is handed another ledger.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use tracing::error;
 
-use crate::batch::{Batch, Step, Tally, Uncommitted};
-use crate::client::{Envelope, Outlets, Write};
+use crate::answers::{Answers, unwritable};
+use crate::batch::{Batch, Step};
+use crate::client::{Envelope, Write};
 use crate::database::Tables;
-use crate::disk::{Condition, Notice};
+use crate::disk::Notice;
 use crate::ledger::Ledger;
-use crate::metrics::{CommitterCounts, Counts, lock};
+use crate::metrics::lock;
 use crate::options::StoreOptions;
-use crate::request::{FailureKind, Reply};
+use crate::request::FailureKind;
 
 /// Between two looks at a database that is behind with its tables.
 const BEHIND_PAUSE: Duration = Duration::from_millis(5);
+/// Requests that make another batch while one is being synced. A batch costs as much as some dozens of requests, whatever
+/// its size.
+const EARLY_REQUESTS: usize = 256;
+/// Between two looks at the queue during a sync: to be woken for each request would cost the cores more than the requests.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What ties a committer to the rest of the store.
 pub(crate) struct Links {
     pub(crate) requests: Receiver<Envelope<Write>>,
-    pub(crate) outlets: Outlets,
-    pub(crate) counts: Arc<Counts>,
-    pub(crate) condition: Arc<Condition>,
+    pub(crate) answers: Answers,
     pub(crate) notices: Sender<Notice>,
 }
 
 /// The committer's state.
 pub(crate) struct Committer {
-    /// Of its database.
-    number: usize,
     /// None while its database cannot be written.
     ledger: Option<Ledger>,
     links: Links,
@@ -58,14 +61,8 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn new(
-        number: usize,
-        ledger: Ledger,
-        links: Links,
-        options: &StoreOptions,
-    ) -> Committer {
+    pub(crate) fn new(ledger: Ledger, links: Links, options: &StoreOptions) -> Committer {
         let committer = Committer {
-            number,
             ledger: Some(ledger),
             links,
             window: options.commit_window,
@@ -82,7 +79,7 @@ impl Committer {
 
     /// A ledger was handed over.
     fn begin(&self) {
-        let mut counts = lock(self.own_counts());
+        let mut counts = lock(self.links.answers.own_counts());
         counts.stopped = false;
         if let Some(ledger) = &self.ledger {
             counts.live_messages = ledger.totals.messages;
@@ -102,38 +99,71 @@ impl Committer {
                 Ok(false) => self.stop(ledger),
                 Err(_) => {
                     // A fault of ours or of the database's. What it left in memory is not believed.
-                    error!(database = self.number, "the committer panicked");
+                    error!(
+                        database = self.links.answers.number,
+                        "the committer panicked"
+                    );
                     self.stop(ledger);
                     let in_hand = std::mem::take(&mut self.in_hand);
                     let unanswered = in_hand.into_iter();
                     let replies = unanswered.map(|(client, token)| (client, unwritable(token)));
-                    self.deliver_failed(replies.collect());
+                    self.links.answers.refuse(replies.collect());
                 }
             }
         }
         self.ledger.is_some()
     }
 
-    /// Takes what is queued; waits only if there is nothing. False when the store closes and all is done.
+    /// Takes what is queued, and waits until it is time for a batch. False when the store closes and all is done.
     fn fill(&mut self) -> bool {
-        if self.pending.is_empty() && !self.closing {
-            match self.links.requests.recv() {
-                Ok(envelope) => self.take(envelope),
-                Err(_) => return false,
+        while !self.is_time() {
+            if let Some(ledger) = &mut self.ledger
+                && !ledger.syncer.is_idle()
+            {
+                ledger.syncer.wait(LOOK_EVERY);
+            } else if self.closing {
+                return false;
+            } else {
+                match self.links.requests.recv() {
+                    Ok(envelope) => self.take(envelope),
+                    Err(_) => return false,
+                }
             }
         }
-        let deadline = (!self.window.is_zero()).then(|| Instant::now() + self.window);
-        while self.pending.len() < self.requests_max {
-            let next = match deadline {
-                Some(deadline) if !self.closing => self.links.requests.recv_deadline(deadline).ok(),
-                _ => self.links.requests.try_recv().ok(),
-            };
-            match next {
-                Some(envelope) => self.take(envelope),
-                None => break,
+        if !self.window.is_zero() {
+            let deadline = Instant::now() + self.window;
+            while self.pending.len() < self.requests_max
+                && !self.closing
+                && let Ok(envelope) = self.links.requests.recv_deadline(deadline)
+            {
+                self.take(envelope);
             }
         }
-        !(self.closing && self.pending.is_empty())
+        true
+    }
+
+    /// Whether what is waiting is to be written now.
+    fn is_time(&mut self) -> bool {
+        if let Some(mut ledger) = self.ledger.take() {
+            if ledger.syncer.hear() {
+                self.ledger = Some(ledger);
+            } else {
+                self.stop(ledger);
+            }
+        }
+        while self.pending.len() < self.requests_max
+            && let Ok(envelope) = self.links.requests.try_recv()
+        {
+            self.take(envelope);
+        }
+        let waiting = self.pending.len();
+        let enough = EARLY_REQUESTS.min(self.requests_max);
+        match &self.ledger {
+            Some(ledger) if !ledger.syncer.is_idle() => {
+                waiting >= enough && !ledger.syncer.is_full()
+            }
+            _ => waiting > 0,
+        }
     }
 
     fn take(&mut self, envelope: Envelope<Write>) {
@@ -155,7 +185,8 @@ impl Committer {
     /// False: the database takes no more writes.
     fn write_batch(&mut self, ledger: &mut Ledger) -> bool {
         self.batches += 1;
-        let refuses_appends = self.links.condition.is_refusing();
+        let answers = &self.links.answers;
+        let refuses_appends = answers.condition.is_refusing();
         let mut batch = Batch::new(ledger, self.batches, self.pending.len());
         self.in_hand.clear();
         while batch.tally.appended_bytes < self.bytes_max
@@ -181,8 +212,8 @@ impl Committer {
                 Err(source) => {
                     error!(%source, "no sequence can be reserved: nothing is written until the disk takes writes again");
                     self.in_hand.clear();
-                    self.note_stopped();
-                    self.deliver_failed(batch.abandon());
+                    answers.note_stopped();
+                    answers.refuse(batch.abandon());
                     return false;
                 }
             }
@@ -191,61 +222,45 @@ impl Committer {
     }
 
     fn commit(&mut self, batch: Batch, ledger: &mut Ledger) -> bool {
-        let tally = batch.tally;
-        let is_synced = batch.synced;
+        let answers = &self.links.answers;
+        let requests = batch.tally.requests;
         let began = Instant::now();
-        lock(self.own_counts()).commit_since = Some(began);
+        answers.note_begun(began);
         let committed = match wait_until_not_behind(&ledger.tables) {
-            Ok(()) => batch.commit(ledger),
-            Err(error) => Err(Uncommitted {
-                error,
-                replies: batch.abandon(),
-            }),
+            Ok(()) => batch
+                .commit(ledger, began)
+                .map_err(|uncommitted| (uncommitted.error, uncommitted.replies)),
+            Err(error) => Err((error, batch.abandon())),
         };
         // From here on the replies themselves say what became of each.
         self.in_hand.clear();
-        match committed {
-            Ok(replies) => {
-                if is_synced {
-                    ledger.note_synced(tally.appended);
+        let unanswered = match committed {
+            Ok(written) => match ledger.syncer.hand_over(written) {
+                Ok(()) => {
+                    ledger.rest();
+                    return true;
                 }
-                self.count(ledger, &tally, began, &replies);
-                self.deliver(replies);
-                ledger.rest();
-                true
+                // It told why when it ended.
+                Err(written) => written.replies,
+            },
+            Err((error, replies)) => {
+                answers.tell_why(&error, requests);
+                replies
             }
-            Err(uncommitted) => {
-                error!(source = %uncommitted.error, database = self.number, requests = tally.requests,
-                    "a batch was not written: nothing is, until the disk takes writes again");
-                if matches!(uncommitted.error, fjall::Error::Poisoned) {
-                    // One of the database's own threads had failed: a merge may have met a damaged block.
-                    self.links.condition.note_unreadable(self.number);
-                }
-                self.note_stopped();
-                self.deliver_failed(uncommitted.replies);
-                false
-            }
-        }
-    }
-
-    fn own_counts(&self) -> &Mutex<CommitterCounts> {
-        &self.links.counts.committers[self.number]
+        };
+        answers.note_stopped();
+        answers.refuse(unanswered);
+        false
     }
 
     /// Gives the ledger up, and tells the watch when the handle on the database is gone.
     fn stop(&mut self, ledger: Ledger) {
-        self.note_stopped();
+        self.links.answers.note_stopped();
         drop(ledger);
         // The watch ends before the committers: then nobody heals, and nothing is left to heal.
-        let _ended = self.links.notices.send(Notice::Failed(self.number));
+        let notice = Notice::Failed(self.links.answers.number);
+        let _ended = self.links.notices.send(notice);
         self.refuse_pending();
-    }
-
-    /// Before the first answer that says so: whoever is refused and looks finds out why.
-    fn note_stopped(&self) {
-        let mut counts = lock(self.own_counts());
-        counts.stopped = true;
-        counts.commit_since = None;
     }
 
     fn refuse_pending(&mut self) {
@@ -259,57 +274,8 @@ impl Committer {
                 }
             }
         }
-        lock(self.own_counts()).seen_lost += seen_lost;
-        self.deliver_failed(replies);
-    }
-
-    fn count(&self, ledger: &Ledger, tally: &Tally, began: Instant, replies: &[(usize, Reply)]) {
-        let mut counts = lock(self.own_counts());
-        counts.commit_since = None;
-        counts.commits += 1;
-        counts
-            .commit_us
-            .saturating_record(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
-        counts.commit_requests.saturating_record(tally.requests);
-        counts.appended += tally.appended;
-        counts.appended_bytes += tally.appended_bytes;
-        counts.burned += tally.burned;
-        counts.expired += tally.expired;
-        counts.dropped += tally.dropped;
-        counts.live_messages = ledger.totals.messages;
-        counts.live_bytes = ledger.totals.bytes;
-        counts.seen += tally.seen;
-        counts.seen_lost += tally.seen_lost;
-        counts.tail_misses = ledger.tail_misses;
-        let failed_before = counts.failed;
-        count_failures(&mut counts.failed, replies);
-        let unreadable = FailureKind::Unreadable as usize;
-        if counts.failed[unreadable] > failed_before[unreadable] {
-            self.links.condition.note_unreadable(self.number);
-        }
-    }
-
-    /// Of a batch that came to nothing, or of no batch: whatever was to be said, it is a failure.
-    fn deliver_failed(&self, replies: Vec<(usize, Reply)>) {
-        let replies = failed(replies);
-        count_failures(&mut lock(self.own_counts()).failed, &replies);
-        self.deliver(replies);
-    }
-
-    /// One piece, and one wake, for each client.
-    fn deliver(&self, replies: Vec<(usize, Reply)>) {
-        let mut by_client: Vec<Vec<Reply>> = Vec::new();
-        for (client, reply) in replies {
-            if by_client.len() <= client {
-                by_client.resize_with(client + 1, Vec::new);
-            }
-            if let Some(of_client) = by_client.get_mut(client) {
-                of_client.push(reply);
-            }
-        }
-        for (client, of_client) in by_client.into_iter().enumerate() {
-            self.links.outlets.deliver(client, of_client);
-        }
+        lock(self.links.answers.own_counts()).seen_lost += seen_lost;
+        self.links.answers.refuse(replies);
     }
 }
 
@@ -320,29 +286,4 @@ fn wait_until_not_behind(tables: &Tables) -> fjall::Result<()> {
         thread::sleep(BEHIND_PAUSE);
     }
     Ok(())
-}
-
-fn unwritable(token: u64) -> Reply {
-    Reply::Failed {
-        token,
-        error: FailureKind::Unwritable,
-    }
-}
-
-fn failed(replies: Vec<(usize, Reply)>) -> Vec<(usize, Reply)> {
-    let fail = |(client, reply): (usize, Reply)| match reply {
-        Reply::Failed { .. } => (client, reply),
-        _ => (client, unwritable(reply.token())),
-    };
-    replies.into_iter().map(fail).collect()
-}
-
-fn count_failures(counts: &mut [u64; FailureKind::ALL.len()], replies: &[(usize, Reply)]) {
-    for (_, reply) in replies {
-        if let Reply::Failed { error, .. } = reply
-            && let Some(count) = counts.get_mut(*error as usize)
-        {
-            *count += 1;
-        }
-    }
 }

@@ -19,6 +19,7 @@ use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode,
 };
 
+use crate::durable::DurableAccounts;
 use crate::error::StoreError;
 use crate::folder::{Folder, UNFINISHED_SUFFIX};
 use crate::options::StoreOptions;
@@ -42,10 +43,11 @@ pub(crate) struct Tables {
     pub(crate) database: Database,
     pub(crate) messages: Keyspace,
     pub(crate) users: Keyspace,
+    pub(crate) durable: DurableAccounts,
 }
 
-/// Sealed memtables from which on a batch waits. fjall itself lets a write wait from 4 on, after it was synced and
-/// until there are fewer, which is for ever if its workers have failed. A batch seals at most one more, since it is
+/// Sealed memtables from which on a batch waits. fjall itself lets a write wait from 4 on, until
+/// there are fewer, which is for ever if its workers have failed. A batch seals at most one more, since it is
 /// smaller than a memtable.
 const SEALED_MAX: usize = 3;
 /// Runs of tables in level 0 from which on a batch waits; fjall's own threshold is 30, and the same is true of it.
@@ -237,6 +239,7 @@ pub(crate) fn open(
         Ok(Tables {
             database,
             messages,
+            durable: DurableAccounts::of(&users),
             users,
         })
     };

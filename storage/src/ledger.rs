@@ -8,17 +8,22 @@ use std::io;
 use std::sync::Arc;
 
 use fjall::Snapshot;
-use tracing::warn;
 
 use crate::account::{self, Account, Stored, Tail};
+use crate::answers::Answers;
 use crate::burial::Burial;
+use crate::client::Outlets;
 use crate::database::Tables;
+use crate::disk::Condition;
 use crate::folder::Folder;
 use crate::inbox::{self, Sum};
+use crate::journal::Newest;
+use crate::metrics::Counts;
 use crate::quota::Room;
 use crate::recovery::synced::Mark;
 use crate::request::FailureKind;
 use crate::sequence::Sequences;
+use crate::syncer::Syncer;
 use crate::tails::{Inbox, Tails};
 use crate::totals::Totals;
 use crate::user::UserKey;
@@ -29,8 +34,10 @@ pub(crate) struct Ledger {
     pub(crate) tables: Tables,
     pub(crate) tails: Tails,
     pub(crate) sequences: Sequences,
-    /// What is synced, for the next opening.
-    mark: Mark,
+    /// Where the next batch will stand.
+    pub(crate) journal: Newest,
+    /// Syncs what was written. Ends with it.
+    pub(crate) syncer: Syncer,
     /// The name of this life of the database: a sequence, so that no other has the same.
     pub(crate) life: u64,
     /// What the inboxes of this database hold.
@@ -54,23 +61,33 @@ pub(crate) struct LedgerSource {
     pub(crate) room: Room,
     /// Users that one ledger remembers.
     pub(crate) tails_max: usize,
+    /// For the answers.
+    pub(crate) outlets: Outlets,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) condition: Arc<Condition>,
 }
 
 impl LedgerSource {
     /// A ledger that remembers nothing, for a database that was just opened.
     ///
     /// # Errors
-    /// If no sequence is to be had, or the totals cannot be read.
+    /// If no sequence is to be had, the totals cannot be read, the journal cannot be synced, or a thread cannot be started.
     pub(crate) fn open(&self, number: usize, tables: &Tables) -> io::Result<Ledger> {
         let totals = Totals::load(tables).map_err(io::Error::other)?;
         let life = self.sequences.next()?;
+        let journal = Newest::open(tables.path())?;
+        // What a killed process had written and not synced is shown; so it is made durable first.
+        journal.journal().sync()?;
+        tables.durable.note(tables.database.visible_seqno());
         let mark = Mark::open(&self.folder, number, totals.last_sequence)?;
+        let syncer = Syncer::open(tables, mark, self.answers(number))?;
         self.room.add(totals.bytes);
         Ok(Ledger {
             tables: tables.clone(),
             tails: Tails::new(self.tails_max),
             life,
-            mark,
+            journal,
+            syncer,
             sequences: self.sequences.clone(),
             totals,
             room: self.room.clone(),
@@ -79,18 +96,19 @@ impl LedgerSource {
             _writeback: Writeback::open(number, tables),
         })
     }
+
+    /// The way back to the clients, for this database.
+    pub(crate) fn answers(&self, number: usize) -> Answers {
+        Answers {
+            number,
+            outlets: self.outlets.clone(),
+            counts: Arc::clone(&self.counts),
+            condition: Arc::clone(&self.condition),
+        }
+    }
 }
 
 impl Ledger {
-    /// Everything that was written so far is synced, with so many messages since the last time.
-    pub(crate) fn note_synced(&mut self, messages: u64) {
-        let seqnos = self.tables.seqnos_in_memory();
-        if let Err(error) = self.mark.note(self.totals.last_sequence, messages, seqnos) {
-            // It says less than is true then; that is all.
-            warn!(%error, "what is synced could not be noted");
-        }
-    }
-
     /// Between two batches.
     pub(crate) fn rest(&mut self) {
         self.tails.trim();
@@ -210,6 +228,9 @@ impl Ledger {
             sequences,
             room: Room::default(),
             tails_max: 10,
+            outlets: Outlets::default(),
+            counts: Arc::new(Counts::new(1, 1)),
+            condition: Arc::new(Condition::new(crate::recovery::Recovery::default(), 1)),
         };
         let ledger = ledgers.open(0, &tables).expect("a sequence");
         (tables, ledger)

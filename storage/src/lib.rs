@@ -2,7 +2,8 @@
 //! order, and gone once their reader has them.
 //!
 //! A core submits [`Request`]s through its [`StoreClient`] and polls [`Reply`]s; it never waits. One committer
-//! thread for each database writes, a few reader threads read, so that a drain does not wait for a sync nor a sync for a drain.
+//! thread for each database writes, another syncs and answers, a few reader threads read, so that a drain does not wait for
+//! a sync nor a sync for a drain.
 //!
 //! Invariants:
 //! - what was acknowledged is on disk: no reply says so before the sync returned;
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod answers;
 mod batch;
 mod burial;
 mod client;
@@ -24,9 +26,11 @@ mod committer;
 mod database;
 mod databases;
 mod disk;
+mod durable;
 mod error;
 mod folder;
 mod inbox;
+mod journal;
 mod ledger;
 mod metrics;
 mod options;
@@ -42,11 +46,13 @@ mod rows;
 mod sequence;
 mod store;
 mod synced_file;
+mod syncer;
 mod tails;
 mod totals;
 mod upkeep;
 mod user;
 mod writeback;
+mod written;
 
 pub use client::{StoreClient, Wake};
 pub use disk::StoreState;

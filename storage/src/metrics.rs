@@ -3,6 +3,7 @@
 //! Each thread keeps its own counters under a lock of its own that it takes once for each batch or page; the
 //! rare reader of the metrics takes them all. Totals since the store was opened.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,7 @@ pub struct StoreMetrics {
     pub queued_writes: usize,
     /// Requests waiting for a reader now.
     pub queued_reads: usize,
-    /// How long the oldest batch that is being written now has been at it; zero if none is. The database can sleep in
+    /// How long the oldest batch that is being written or synced now has been at it; zero if none is. The database can sleep in
     /// a write for as long as the disk is behind: watch this.
     pub commit_running: Duration,
     /// How the store is just now.
@@ -116,7 +117,7 @@ impl Default for StoreMetrics {
     }
 }
 
-/// A committer's part.
+/// The part of a committer and its sync thread.
 pub(crate) struct CommitterCounts {
     pub(crate) appended: u64,
     pub(crate) appended_bytes: u64,
@@ -132,7 +133,8 @@ pub(crate) struct CommitterCounts {
     pub(crate) commit_requests: Histogram<u64>,
     pub(crate) tail_misses: u64,
     pub(crate) failed: [u64; FailureKind::ALL.len()],
-    pub(crate) commit_since: Option<Instant>,
+    /// When the batches were begun that are not synced yet, the oldest first.
+    pub(crate) under_way: VecDeque<Instant>,
     pub(crate) stopped: bool,
 }
 
@@ -153,7 +155,7 @@ impl Default for CommitterCounts {
             commit_requests: histogram(),
             tail_misses: 0,
             failed: [0; FailureKind::ALL.len()],
-            commit_since: None,
+            under_way: VecDeque::new(),
             stopped: false,
         }
     }
@@ -177,7 +179,7 @@ impl CommitterCounts {
         for (sum, count) in total.failed.iter_mut().zip(self.failed) {
             *sum += count;
         }
-        let running = self.commit_since.map(|since| since.elapsed());
+        let running = self.under_way.front().map(Instant::elapsed);
         total.commit_running = total.commit_running.max(running.unwrap_or_default());
     }
 }

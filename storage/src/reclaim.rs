@@ -1,8 +1,8 @@
 //! Destroys on disk what was burned or has expired, when the database merges tables anyway.
 //!
 //! Runs on fjall's worker threads. It only ever removes what no page would return: below the durable head, or
-//! past its time to live and not the last of its inbox. A head that the `users` keyspace shows is durable, since fjall shows a batch only
-//! after its sync. What is destroyed may come back from the journal at a recovery; the head still hides it.
+//! past its time to live and not the last of its inbox. Only what is synced is asked for that: a database shows heads that
+//! may yet be lost with the power ([`crate::durable`]). What is destroyed may come back from the journal at a recovery; the head still hides it.
 //! When in doubt (no account, an account or a record that fails its checks) a record is kept, and the merge
 //! goes on.
 
@@ -18,6 +18,7 @@ use fjall::{AbstractTree, Keyspace, LsmError};
 
 use crate::account;
 use crate::clock;
+use crate::durable::DurableAccounts;
 use crate::record;
 use crate::user::{UserKey, split_message_key};
 
@@ -26,7 +27,7 @@ use crate::user::{UserKey, split_message_key};
 pub(crate) struct Reclaim {
     /// Where the heads are; set once the database is open, taken away before it closes (a handle in here would
     /// keep it open for ever). Without it nothing is destroyed.
-    users: RwLock<Option<Keyspace>>,
+    accounts: RwLock<Option<DurableAccounts>>,
     /// Whether it is.
     is_open: Arc<AtomicBool>,
     counts: Arc<ReclaimCounts>,
@@ -44,13 +45,19 @@ impl Reclaim {
         &self.counts
     }
 
-    pub(crate) fn begin(&self, users: Keyspace) {
-        *self.users.write().unwrap_or_else(PoisonError::into_inner) = Some(users);
+    pub(crate) fn begin(&self, accounts: DurableAccounts) {
+        *self
+            .accounts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(accounts);
         self.is_open.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn end(&self) {
-        *self.users.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self
+            .accounts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = None;
         self.is_open.store(false, Ordering::Relaxed);
     }
 
@@ -74,8 +81,8 @@ impl Factory for Reclaim {
             leash: LEASH.take(),
             is_open: Arc::clone(&self.is_open),
             passed: 0,
-            users: self
-                .users
+            accounts: self
+                .accounts
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
@@ -125,7 +132,7 @@ struct Filter {
     leash: Option<Leash>,
     is_open: Arc<AtomicBool>,
     passed: u32,
-    users: Option<Keyspace>,
+    accounts: Option<DurableAccounts>,
     now_ms: u64,
     /// The user whose messages are passing, with the bounds: keys come sorted, so one look-up serves a user.
     of: Option<(UserKey, Bounds)>,
@@ -147,7 +154,7 @@ impl Filter {
     }
 
     fn read_bounds(&self, user: UserKey) -> Option<Bounds> {
-        let value = self.users.as_ref()?.get(user).ok()??;
+        let value = self.accounts.as_ref()?.account(user).ok()??;
         account::decode(&value).ok().map(|stored| Bounds {
             head: stored.account.head,
             told_tail: stored.tail.sequence,

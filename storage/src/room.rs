@@ -127,7 +127,7 @@ impl Batch {
         };
         remembered.front_expires_at_ms = 0;
         ledger.forgo(gone);
-        self.synced = true;
+        self.needs_sync = true;
         self.touch(ledger, user);
         Ok(Some(gone))
     }

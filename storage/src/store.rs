@@ -1,7 +1,7 @@
 //! A store as a whole: opened, handed out to the cores, closed.
 //!
 //! Owner: the thread that starts the gateway. Threads it owns: a committer for each database and
-//! `reader_threads` readers for all, and the watch over the disk; the databases below have workers of their own. Invariant: once `close` or drop returns, the folder is synced and
+//! `reader_threads` readers for all, and the watch over the disk; ledgers and the databases below have some of their own. Invariant: once `close` or drop returns, the folder is synced and
 //! unlocked and no thread of the store runs.
 
 use std::sync::Arc;
@@ -71,18 +71,22 @@ impl Store {
         }
         let reclaims: Vec<Arc<Reclaim>> = (0..options.databases).map(|_| Arc::default()).collect();
         let (opened, sequences, recovery) = database::open_all(&folder, &options, &reclaims)?;
+        let reader_threads = options.reader_threads.max(1);
         let source = LedgerSource {
             folder: Arc::clone(&folder),
             sequences,
             room: Room::new(options.quotas),
             tails_max: options.tails_max.div_ceil(options.databases),
+            outlets: Outlets::default(),
+            counts: Arc::new(Counts::new(options.databases, reader_threads)),
+            condition: Arc::new(Condition::new(recovery, options.databases)),
         };
         let mut ledgers = Vec::new();
         for (number, tables) in opened.iter().enumerate() {
             let ledger = source.open(number, tables);
             ledgers.push(ledger.map_err(|source| StoreError::Unwritable {
-                path: folder.sequence_path(),
-                action: "writing",
+                path: folder.database_path(number),
+                action: "beginning to write to",
                 source,
             })?);
         }
@@ -91,15 +95,14 @@ impl Store {
             .unzip();
         let (reads, read_requests) = crossbeam_channel::bounded(options.queue_reads_max.max(1));
         let (notices, notices_received) = crossbeam_channel::unbounded();
-        let reader_threads = options.reader_threads.max(1);
         let mut store = Store {
             seed: folder.seed(),
-            outlets: Outlets::default(),
+            outlets: source.outlets.clone(),
             writes: writes.into(),
             reads,
             databases: Arc::new(Databases::new(opened.into_iter().zip(reclaims).collect())),
-            counts: Arc::new(Counts::new(options.databases, reader_threads)),
-            condition: Arc::new(Condition::new(recovery, options.databases)),
+            counts: Arc::clone(&source.counts),
+            condition: Arc::clone(&source.condition),
             notices,
             watch: None,
             upkeep: None,
@@ -124,12 +127,10 @@ impl Store {
         for (number, (ledger, requests)) in ledgers.into_iter().zip(write_requests).enumerate() {
             let links = Links {
                 requests,
-                outlets: store.outlets.clone(),
-                counts: Arc::clone(&store.counts),
-                condition: Arc::clone(&store.condition),
+                answers: source.answers(number),
                 notices: store.notices.clone(),
             };
-            let committer = Committer::new(number, ledger, links, &options);
+            let committer = Committer::new(ledger, links, &options);
             store
                 .committers
                 .push(spawn(format!("iris-commit-{number}"), move || {

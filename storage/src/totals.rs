@@ -119,6 +119,8 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::batch::{Batch, Step};
     use crate::client::{Envelope, Write};
@@ -184,7 +186,7 @@ mod tests {
             let taken = batch.apply(&mut ledger, Envelope { client: 0, request });
             assert!(matches!(taken, Ok(Step::Taken)));
         }
-        assert!(batch.commit(&mut ledger).is_ok());
+        assert!(batch.commit(&mut ledger, Instant::now()).is_ok());
         let mut batch = Batch::new(&ledger, 2, 1);
         let (token, user, name) = (1, UserHash(3 << 64), "user3".into());
         let request = Write::Burn {
@@ -195,7 +197,7 @@ mod tests {
         };
         let taken = batch.apply(&mut ledger, Envelope { client: 0, request });
         assert!(matches!(taken, Ok(Step::Taken)));
-        assert!(batch.commit(&mut ledger).is_ok());
+        assert!(batch.commit(&mut ledger, Instant::now()).is_ok());
 
         let counted = ledger.totals;
         assert_eq!((counted.messages, counted.last_sequence), (100 - 5, 101));

@@ -36,17 +36,22 @@ fn whatever_is_promised_is_synced() {
         name: name(),
         head: u64::MAX,
     };
-    let expected = [
-        PersistMode::Buffer,
-        PersistMode::SyncData,
-        PersistMode::SyncData,
-    ];
-    for ((request, expected), number) in [seen, append, burn].into_iter().zip(expected).zip(1..) {
+    let (done, _waits) = crossbeam_channel::bounded(1);
+    let beat = Write::Beat {
+        fill_bytes: 0,
+        done,
+    };
+    let expected = [false, true, true, true];
+    let requests = [seen, append, burn, beat].into_iter();
+    for ((request, expected), number) in requests.zip(expected).zip(1..) {
         let mut batch = Batch::new(&ledger, number, 1);
         batch
             .apply(&mut ledger, Envelope { client: 0, request })
             .expect("a sequence");
-        assert_eq!(batch.durability(), expected);
-        assert!(batch.commit(&mut ledger).is_ok());
+        let written = batch.commit(&mut ledger, Instant::now());
+        assert_eq!(
+            written.map(|written| written.needs_sync).ok(),
+            Some(expected)
+        );
     }
 }

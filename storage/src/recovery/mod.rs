@@ -308,7 +308,7 @@ fn look(
 }
 
 /// The journals of a folder by number, oldest first. Others are left to fjall to complain about.
-fn list(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(crate) fn list(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut journals = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -1,6 +1,6 @@
 //! What a database must at least show when it is opened again: the file `SYNCED-N` beside it.
 //!
-//! Owner: the database's committer, which writes it after each sync, and syncs the file itself about once a second. So
+//! Owner: the database's sync thread, which writes it after each sync, and syncs the file itself about once a second. So
 //! a killed process leaves it exact, and a power cut not much older: a lower bound. It also carries what FORMAT says,
 //! because nothing can be found in a data folder without its seed.
 //!
@@ -117,6 +117,18 @@ impl Synced {
     }
 }
 
+/// A batch that is on disk.
+pub(crate) struct Batch {
+    /// The newest journal before and after it was written.
+    pub(crate) stand: [u64; 2],
+    /// The highest of a message up to here.
+    pub(crate) sequence: u64,
+    /// So many it added.
+    pub(crate) messages: u64,
+    /// The highest of messages and of users that stood in memory then.
+    pub(crate) seqnos: [Option<u64>; 2],
+}
+
 /// The file, open for writing. Dropping it syncs it.
 #[derive(Debug)]
 pub(crate) struct Mark {
@@ -155,42 +167,43 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Notes that everything up to this sequence is on disk. `messages`: so many were added; `seqnos`: the highest of
-    /// messages and users that stand in memory.
-    pub(crate) fn note(
-        &mut self,
-        sequence: u64,
-        messages: u64,
-        seqnos: [Option<u64>; 2],
-    ) -> io::Result<()> {
-        self.synced.sequence = self.synced.sequence.max(sequence);
-        let journal = |number: u64| self.database.join(format!("{number}.jnl"));
-        let (first, last) = (self.synced.journals.first(), self.synced.journals.last());
-        let is_changed = first.is_none_or(|first| !journal(first.number).exists())
-            || last.is_none_or(|last| journal(last.number + 1).exists());
-        let newest = self.synced.journals.last_mut();
-        let was_newest = newest.map(|newest| {
-            newest.messages += messages;
-            newest.number
-        });
-        if is_changed {
+    /// Notes that these batches are on disk.
+    pub(crate) fn note(&mut self, batches: impl Iterator<Item = Batch>) -> io::Result<()> {
+        let oldest = self.synced.journals.first();
+        let is_gone = |noted: &Noted| !self.database.join(format!("{}.jnl", noted.number)).exists();
+        if oldest.is_none_or(is_gone) {
             self.look_at_journals()?;
         }
-        if let Some(last) = self.synced.journals.last_mut() {
-            let [messages_seqno, users_seqno] = seqnos.map(Option::unwrap_or_default);
-            if was_newest != Some(last.number) {
-                // The batch may stand in either.
-                last.messages += messages;
-                return self.write();
+        for batch in batches {
+            let [_, after] = batch.stand;
+            let newest = self.synced.journals.last();
+            if newest.is_none_or(|newest| newest.number < after) {
+                self.look_at_journals()?;
             }
-            last.messages_seqno = last.messages_seqno.max(messages_seqno);
-            last.users_seqno = last.users_seqno.max(users_seqno);
+            self.add(&batch);
         }
         self.write()?;
         if self.synced_at.elapsed() >= SYNC_EVERY {
             self.sync()?;
         }
         Ok(())
+    }
+
+    fn add(&mut self, batch: &Batch) {
+        self.synced.sequence = self.synced.sequence.max(batch.sequence);
+        let [before, after] = batch.stand;
+        for noted in &mut self.synced.journals {
+            if !(before..=after).contains(&noted.number) {
+                continue;
+            }
+            // It may stand in either.
+            noted.messages += batch.messages;
+            if before == after {
+                let [messages_seqno, users_seqno] = batch.seqnos.map(Option::unwrap_or_default);
+                noted.messages_seqno = noted.messages_seqno.max(messages_seqno);
+                noted.users_seqno = noted.users_seqno.max(users_seqno);
+            }
+        }
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -245,8 +258,17 @@ mod tests {
         }
         let path = folder.synced_path(0);
         let mut mark = Mark::open(&folder, 0, 10).expect("opened");
-        mark.note(12, 5, [Some(7), None]).expect("noted");
-        mark.note(11, 2, [None, Some(9)]).expect("noted");
+        let batch = |stand, sequence, messages, seqnos| Batch {
+            stand,
+            sequence,
+            messages,
+            seqnos,
+        };
+        let two = [
+            batch([4, 4], 12, 5, [Some(7), None]),
+            batch([4, 4], 11, 2, [None, Some(9)]),
+        ];
+        mark.note(two.into_iter()).expect("noted");
         let noted = |number, messages, messages_seqno, users_seqno| Noted {
             number,
             messages,
@@ -263,13 +285,19 @@ mod tests {
         assert_eq!(Synced::read(&path), Some(expected));
         // The oldest went, and there is a newer one. Nobody knows which of them has the batch.
         fs::rename(database.join("3.jnl"), database.join("5.jnl")).expect("renamed");
-        mark.note(13, 1, [Some(11), Some(11)]).expect("noted");
+        // The one before was written before, though it is noted after the change.
+        let three = [
+            batch([4, 4], 13, 1, [Some(10), Some(10)]),
+            batch([4, 5], 14, 1, [Some(11), Some(11)]),
+            batch([5, 5], 15, 3, [Some(12), Some(11)]),
+        ];
+        mark.note(three.into_iter()).expect("noted");
         let now = Synced::read(&path).expect("sound");
-        let journals = vec![noted(4, 8, 7, 9), noted(5, 1, 0, 0)];
-        assert_eq!((now.sequence, &now.journals), (13, &journals));
+        let journals = vec![noted(4, 9, 10, 10), noted(5, 4, 12, 11)];
+        assert_eq!((now.sequence, &now.journals), (15, &journals));
         drop(mark);
         // Another life goes on with it.
-        drop(Mark::open(&folder, 0, 13).expect("opened"));
+        drop(Mark::open(&folder, 0, 15).expect("opened"));
         assert_eq!(Synced::read(&path).expect("sound").journals, journals);
         let content = fs::read(&path).expect("read");
         for bit in 0..content.len() * 8 {

@@ -238,7 +238,7 @@ fn drop_burned(tables: &Tables) -> fjall::Result<()> {
         if user != last_user || users.iter().any(|(known, _)| *known == user) {
             continue;
         }
-        let value = tables.users.get(user)?;
+        let value = tables.durable.account(user)?;
         let head = value
             .and_then(|value| Some(account::decode(&value).ok()?.account.head))
             .unwrap_or(0);
@@ -292,6 +292,7 @@ mod tests {
             let value = account::encode(&stored);
             tables.users.insert(user, value).expect("written");
         }
+        tables.durable.note(tables.database.visible_seqno());
         let of = |user: UserKey, sequences: std::ops::RangeInclusive<u64>| {
             sequences.map(move |sequence| (user, sequence))
         };

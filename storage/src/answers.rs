@@ -1,0 +1,145 @@
+//! How the replies of a database go out: counted, in one piece and with one wake for each client.
+//!
+//! Owner: its committer and its sync thread, with one each. Invariant: the counts are there before the replies are:
+//! whoever is told and looks sees what it was told.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tracing::error;
+
+use crate::client::Outlets;
+use crate::disk::Condition;
+use crate::metrics::{CommitterCounts, Counts, lock};
+use crate::request::{FailureKind, Reply};
+use crate::written::Written;
+
+/// The way back to the clients.
+#[derive(Clone)]
+pub(crate) struct Answers {
+    /// Of the database.
+    pub(crate) number: usize,
+    pub(crate) outlets: Outlets,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) condition: Arc<Condition>,
+}
+
+impl Answers {
+    pub(crate) fn own_counts(&self) -> &Mutex<CommitterCounts> {
+        &self.counts.committers[self.number]
+    }
+
+    /// A batch is being written from this moment on.
+    pub(crate) fn note_begun(&self, began: Instant) {
+        lock(self.own_counts()).under_way.push_back(began);
+    }
+
+    /// The database takes no more writes. Before the first answer that says so: whoever is refused and looks finds out why.
+    pub(crate) fn note_stopped(&self) {
+        let mut counts = lock(self.own_counts());
+        counts.stopped = true;
+        counts.under_way.clear();
+    }
+
+    /// What made it stop.
+    pub(crate) fn tell_why(&self, source: &fjall::Error, requests: u64) {
+        error!(%source, database = self.number, requests,
+            "a batch was not written: nothing is, until the disk takes writes again");
+        if matches!(source, fjall::Error::Poisoned) {
+            // One of the database's own threads had failed: a merge may have met a damaged block.
+            self.condition.note_unreadable(self.number);
+        }
+    }
+
+    /// These are done, the oldest first.
+    pub(crate) fn acknowledge(&self, batches: &mut [Written]) {
+        self.count(batches);
+        let replies = batches
+            .iter_mut()
+            .flat_map(|written| std::mem::take(&mut written.replies));
+        self.deliver(replies);
+        for beat in batches
+            .iter_mut()
+            .flat_map(|written| written.beats.drain(..))
+        {
+            // Who no longer waits need not hear of it.
+            let _gone = beat.try_send(());
+        }
+    }
+
+    /// Of a batch that came to nothing, or of no batch: whatever was to be said, it is a failure.
+    pub(crate) fn refuse(&self, replies: Vec<(usize, Reply)>) {
+        let replies = failed(replies);
+        count_failures(&mut lock(self.own_counts()).failed, &replies);
+        self.deliver(replies.into_iter());
+    }
+
+    fn count(&self, batches: &[Written]) {
+        let mut counts = lock(self.own_counts());
+        let failed_before = counts.failed;
+        for written in batches {
+            let tally = &written.tally;
+            counts.under_way.pop_front();
+            counts.commits += 1;
+            let took_us = u64::try_from(written.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            counts.commit_us.saturating_record(took_us);
+            counts.commit_requests.saturating_record(tally.requests);
+            counts.appended += tally.appended;
+            counts.appended_bytes += tally.appended_bytes;
+            counts.burned += tally.burned;
+            counts.expired += tally.expired;
+            counts.dropped += tally.dropped;
+            counts.live_messages = written.totals.messages;
+            counts.live_bytes = written.totals.bytes;
+            counts.seen += tally.seen;
+            counts.seen_lost += tally.seen_lost;
+            counts.tail_misses = written.tail_misses;
+            count_failures(&mut counts.failed, &written.replies);
+        }
+        let unreadable = FailureKind::Unreadable as usize;
+        if counts.failed[unreadable] > failed_before[unreadable] {
+            self.condition.note_unreadable(self.number);
+        }
+    }
+
+    fn deliver(&self, replies: impl Iterator<Item = (usize, Reply)>) {
+        let mut by_client: Vec<Vec<Reply>> = Vec::new();
+        for (client, reply) in replies {
+            if by_client.len() <= client {
+                by_client.resize_with(client + 1, Vec::new);
+            }
+            if let Some(of_client) = by_client.get_mut(client) {
+                of_client.push(reply);
+            }
+        }
+        for (client, of_client) in by_client.into_iter().enumerate() {
+            self.outlets.deliver(client, of_client);
+        }
+    }
+}
+
+/// What a request is told that was not done because the disk takes no writes.
+pub(crate) fn unwritable(token: u64) -> Reply {
+    Reply::Failed {
+        token,
+        error: FailureKind::Unwritable,
+    }
+}
+
+fn failed(replies: Vec<(usize, Reply)>) -> Vec<(usize, Reply)> {
+    let fail = |(client, reply): (usize, Reply)| match reply {
+        Reply::Failed { .. } => (client, reply),
+        _ => (client, unwritable(reply.token())),
+    };
+    replies.into_iter().map(fail).collect()
+}
+
+fn count_failures(counts: &mut [u64; FailureKind::ALL.len()], replies: &[(usize, Reply)]) {
+    for (_, reply) in replies {
+        if let Reply::Failed { error, .. } = reply
+            && let Some(count) = counts.get_mut(*error as usize)
+        {
+            *count += 1;
+        }
+    }
+}
