@@ -169,6 +169,7 @@ impl Round {
             let synced = catch_unwind(AssertUnwindSafe(|| {
                 self.sync()?;
                 self.answers.acknowledge(&mut self.group);
+                self.rest();
                 Ok(())
             }));
             match synced {
@@ -221,6 +222,13 @@ impl Round {
             warn!(%error, "what is synced could not be noted");
         }
         Ok(())
+    }
+
+    /// Between two syncs, when nobody waits for this one any more.
+    fn rest(&mut self) {
+        if let Err(error) = self.mark.rest() {
+            warn!(%error, "the mark of what is synced was not synced itself");
+        }
     }
 
     /// Answers everything as a failure, until the committer has heard of it.

@@ -182,11 +182,15 @@ impl Mark {
             }
             self.add(&batch);
         }
-        self.write()?;
-        if self.synced_at.elapsed() >= SYNC_EVERY {
-            self.sync()?;
+        self.write()
+    }
+
+    /// Syncs the file itself, if that is due.
+    pub(crate) fn rest(&mut self) -> io::Result<()> {
+        if self.synced_at.elapsed() < SYNC_EVERY {
+            return Ok(());
         }
-        Ok(())
+        self.sync()
     }
 
     fn add(&mut self, batch: &Batch) {

@@ -31,6 +31,8 @@ pub enum Fault {
     Full,
     /// Every sync takes so many milliseconds.
     Slow(u32),
+    /// Every sync takes so many milliseconds, and then it fails and forgets.
+    SlowUnsynced(u32),
 }
 
 /// The disk of one process.
@@ -79,17 +81,7 @@ impl Disk {
 
     /// From now on it does this.
     pub fn becomes(&self, fault: Fault) {
-        let [write_errno, sync_errno, sync_ms, countdown] = match fault {
-            Fault::None => [0; 4],
-            Fault::Dead => [EIO, EIO, 0, 0],
-            Fault::Unsynced => [0, EIO, 0, 0],
-            Fault::OneSync(after) => [0, EIO, 0, after],
-            Fault::Full => [ENOSPC, 0, 0, 0],
-            Fault::Slow(ms) => [0, 0, ms, 0],
-        };
-        let words = [write_errno, sync_errno, 0, sync_ms, countdown];
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.control.write_all_at(&bytes, 0).expect("written");
+        turn(&self.control, fault);
     }
 
     /// After the process was killed: what was not synced is gone.
@@ -135,6 +127,28 @@ impl Disk {
         }
         fs::create_dir(shadow).expect("made");
     }
+}
+
+/// The disk below this very process becomes so.
+pub fn becomes_here(fault: Fault) {
+    let control = std::env::var_os("DISK_CONTROL").expect("below a process with a disk");
+    let control = File::options().write(true).open(control);
+    turn(&control.expect("a file"), fault);
+}
+
+fn turn(control: &File, fault: Fault) {
+    let [write_errno, sync_errno, sync_ms, countdown] = match fault {
+        Fault::None => [0; 4],
+        Fault::Dead => [EIO, EIO, 0, 0],
+        Fault::Unsynced => [0, EIO, 0, 0],
+        Fault::OneSync(after) => [0, EIO, 0, after],
+        Fault::Full => [ENOSPC, 0, 0, 0],
+        Fault::Slow(ms) => [0, 0, ms, 0],
+        Fault::SlowUnsynced(ms) => [0, EIO, ms, 0],
+    };
+    let words = [write_errno, sync_errno, 0, sync_ms, countdown];
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    control.write_all_at(&bytes, 0).expect("written");
 }
 
 /// Makes folder `number` of the picture. What was never synced is there by its name only.
