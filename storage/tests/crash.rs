@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use disk::Disk;
+use disk::{Disk, Fault};
 use iris_storage::{Reply, Request, StoreOptions};
 use rig::{Rig, name};
 
@@ -22,6 +22,8 @@ const USERS: u64 = 12;
 const ROUNDS: u64 = 14;
 /// Requests the victim keeps in flight.
 const IN_FLIGHT: usize = 300;
+/// Of each sync in every other life before a power cut: several batches are written and not yet synced then.
+const SYNC_MS: u32 = 10;
 
 /// Small tables and batches, so that rotations, flushes and merges are among the instants that are hit.
 fn options(path: &Path) -> StoreOptions {
@@ -240,6 +242,14 @@ fn rounds(disk: Option<&Disk>) {
         } else {
             60 + random(900)
         });
+        if let Some(disk) = disk {
+            let is_slow = round % 2 == 1;
+            disk.becomes(if is_slow {
+                Fault::Slow(SYNC_MS)
+            } else {
+                Fault::None
+            });
+        }
         let sequences = listen(folder.path(), disk, lifetime, &mut said);
         if let Some(disk) = disk {
             disk.cut(folder.path());

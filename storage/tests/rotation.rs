@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use disk::Disk;
+use disk::{Disk, Fault};
 use iris_storage::{Reply, StoreOptions};
 use rig::{Rig, name};
 
@@ -23,13 +23,19 @@ const VICTIM_FOLDER: &str = "IRIS_TEST_ROTATION_FOLDER";
 const PAYLOAD_LEN: usize = 60_000;
 const USERS: u64 = 4;
 const IN_FLIGHT: usize = 60;
-const ROUNDS: u64 = 5;
+const ROUNDS: u64 = 10;
+/// Of each sync, so that the instants between writing and syncing are long enough to be hit.
+const SYNC_MS: u32 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options(path: &Path) -> StoreOptions {
     StoreOptions {
         commit_requests_max: 8,
-        ..rig::small_tables(path)
+        databases: 1,
+        memtable_bytes: 8 << 20,
+        // Nothing else asks for a sync of the new journal then.
+        journal_bytes_max: 256 << 20,
+        ..rig::options(path)
     }
 }
 
@@ -81,6 +87,7 @@ fn what_was_acknowledged_about_a_rotation_survives_a_power_cut() {
     let Some(disk) = Disk::new(true) else {
         return;
     };
+    disk.becomes(Fault::Slow(SYNC_MS));
     let folder = tempfile::tempdir().expect("a folder");
     let mut acknowledged = BTreeMap::new();
     for round in 0..ROUNDS {
@@ -100,8 +107,8 @@ fn what_was_acknowledged_about_a_rotation_survives_a_power_cut() {
                 assert!(Instant::now() < until, "no other journal comes");
                 thread::sleep(Duration::from_micros(500));
             }
-            // From before anything stands in it to some batches later.
-            thread::sleep(Duration::from_millis(8 * round));
+            // It was made and synced, with its folder; from there to some batches later.
+            thread::sleep(Duration::from_millis(2 * u64::from(SYNC_MS) + 6 * round));
             victim.kill().expect("killed");
             victim.wait().expect("dead");
         });
