@@ -51,7 +51,7 @@ pub(crate) enum Write {
     /// A write that says nothing, so that fjall has one to go by; with so many bytes of nothing.
     Beat {
         fill_bytes: usize,
-        /// Hears of it once it is committed.
+        /// Hears of it once it is synced, with all that was written before.
         done: Sender<()>,
     },
     /// The database was opened again: go on with this.

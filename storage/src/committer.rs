@@ -241,7 +241,7 @@ impl Committer {
                     return true;
                 }
                 // It told why when it ended.
-                Err(written) => written.replies,
+                Err(replies) => replies,
             },
             Err((error, replies)) => {
                 answers.tell_why(&error, requests);

@@ -27,9 +27,9 @@ pub struct StoreOptions {
     /// What an inbox, and all of them together, may hold.
     pub quotas: Quotas,
     /// How long the committer waits for company after the first request of a batch. Zero: it takes what is there.
-    /// What arrives during a sync makes the next batch, so under load batches are large without any wait.
+    /// What arrives while a batch is written makes the next one, so under load batches are large without any wait.
     pub commit_window: Duration,
-    /// Most requests in one batch: bounds the time to the sync.
+    /// Most requests in one batch: bounds the time to the sync. A full batch is begun during a sync, too.
     pub commit_requests_max: usize,
     /// Most bytes of records in one batch (one more record may go over it): bounds memory with large messages.
     pub commit_bytes_max: usize,

@@ -48,7 +48,8 @@ pub enum Request {
         /// Unix milliseconds; an older time than the one known changes nothing.
         at_ms: u64,
     },
-    /// Read messages from the head on. Sees every append and burn whose reply was given before it was asked.
+    /// Read messages from the head on. Sees every append and burn whose reply was given before it was asked, and maybe
+    /// some that are not synced and have no reply yet.
     /// Two pages asked at once may be answered in either order.
     Page {
         /// Comes back in the reply.

@@ -25,6 +25,7 @@ use crate::database::Tables;
 use crate::journal::Stand;
 use crate::priority;
 use crate::recovery::synced::{self, Mark};
+use crate::request::Reply;
 use crate::written::Written;
 
 /// Batches that may be written and not synced: those of a sync that takes some ten milliseconds, because the disk is busy
@@ -83,13 +84,14 @@ impl Syncer {
     /// Hands over what was just written. Not when it is full.
     ///
     /// # Errors
-    /// If the thread has died: the batch comes back.
-    pub(crate) fn hand_over(&mut self, written: Written) -> Result<(), Written> {
+    /// If the thread has died: the replies come back.
+    pub(crate) fn hand_over(&mut self, written: Written) -> Result<(), Vec<(usize, Reply)>> {
         let Some(to_sync) = &self.to_sync else {
-            return Err(written);
+            return Err(written.replies);
         };
         let bytes = written.bytes;
-        to_sync.send(written).map_err(|refused| refused.0)?;
+        let sent = to_sync.send(written);
+        sent.map_err(|refused| refused.0.replies)?;
         self.unsynced_batches += 1;
         self.unsynced_bytes += bytes;
         Ok(())

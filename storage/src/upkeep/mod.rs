@@ -169,7 +169,7 @@ impl Round {
         committer.map_or(0, |counts| lock(counts).live_bytes)
     }
 
-    /// Hands the committer a write and waits until it is committed. False if it was not, or not in time.
+    /// Hands the committer a write and waits until it is synced. False if it was not, or not in time.
     fn commit(&self, number: usize, request: impl FnOnce(Sender<()>) -> Write) -> bool {
         let (done, committed) = bounded(1);
         let envelope = Envelope {
