@@ -127,7 +127,7 @@ impl Page {
         );
         self.gauge(
             "iris_store_commit_running_seconds",
-            "Age of the batch being written; it grows while the disk is behind",
+            "Age of the oldest batch being written or synced; it grows while the disk is behind",
             store.commit_running.as_secs_f64(),
         );
         self.family(
