@@ -1,7 +1,7 @@
 //! What a flood of messages to users who are away does to those who are online, and to the gateway's memory.
 //!
-//! `cargo run --release -p iris-gateway --example absent_flood [SECONDS]` starts the gateway that was built beside it,
-//! on a data folder of its own. Pairs of users who are online write to each other at a steady rate: first alone; then,
+//! `cargo run --release -p iris-gateway --example absent_flood [SECONDS [CORES]]` starts the gateway that was built beside
+//! it, with these cores (`0,` is one on cpu 0, which leaves the others to the store), on a data folder of its own. Pairs of users who are online write to each other at a steady rate: first alone; then,
 //! for so many seconds, beside others who send to users who are away as fast as they get answers. It prints how long
 //! online messages took from the moment each was due, in both parts and as a ratio, and the gateway's memory. It
 //! measures and prints, and judges nothing.
@@ -349,7 +349,7 @@ fn show(what: &str, latency: &Histogram<u64>) {
 struct Gateway(Child, String);
 
 impl Gateway {
-    fn start(data: &str) -> Result<Gateway, Failure> {
+    fn start(data: &str, cores: &str) -> Result<Gateway, Failure> {
         let beside = std::env::current_exe()?;
         let built = beside
             .ancestors()
@@ -365,6 +365,8 @@ impl Gateway {
                 "off",
                 "--data",
                 data,
+                "--cores",
+                cores,
             ])
             .stderr(Stdio::piped())
             .spawn()
@@ -394,14 +396,14 @@ impl Drop for Gateway {
 }
 
 fn main() -> Result<(), Failure> {
-    let seconds = std::env::args()
-        .nth(1)
-        .map_or(Ok(SECONDS), |text| text.parse())?;
+    let mut arguments = std::env::args().skip(1);
+    let seconds = arguments.next().map_or(Ok(SECONDS), |text| text.parse())?;
+    let cores = arguments.next().unwrap_or_else(|| "all".to_owned());
     let data = tempfile::tempdir()?;
-    let gateway = Gateway::start(data.path().to_str().ok_or("a path in UTF-8")?)?;
+    let gateway = Gateway::start(data.path().to_str().ok_or("a path in UTF-8")?, &cores)?;
     let process = gateway.0.id();
     println!(
-        "{PAIRS} pairs, a message each {INTERVAL:?}; {FLOODERS} flooders with {WINDOW} sends each under way, {PAYLOAD} bytes to {ABSENT} absent users"
+        "cores {cores}: {PAIRS} pairs, a message each {INTERVAL:?}; {FLOODERS} flooders with {WINDOW} sends each under way, {PAYLOAD} bytes to {ABSENT} absent users"
     );
     if !thread::spawn(go_first).join().unwrap_or(false) {
         println!("no real-time priority: the clients' own waits for a cpu are in the figures");

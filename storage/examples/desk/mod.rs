@@ -10,6 +10,10 @@ use iris_storage::{
     NewRecord, Reply, Request, Store, StoreClient, StoreOptions, record, user_hash,
 };
 
+/// As the gateway has it: who makes a record is never who lets go of it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// An open store with one client.
 pub struct Desk {
     pub store: Store,
