@@ -1,10 +1,10 @@
 //! What a flood of messages to users who are away does to those who are online, and to the gateway's memory.
 //!
 //! `cargo run --release -p iris-gateway --example absent_flood [SECONDS [CORES]]` starts the gateway that was built beside
-//! it, with these cores (`0,` is one on cpu 0, which leaves the others to the store), on a data folder of its own. Pairs of users who are online write to each other at a steady rate: first alone; then,
-//! for so many seconds, beside others who send to users who are away as fast as they get answers. It prints how long
-//! online messages took from the moment each was due, in both parts and as a ratio, and the gateway's memory. It
-//! measures and prints, and judges nothing.
+//! it, with these cores (`0,` is one on cpu 0, which leaves the others to the store), on a data folder of its own. Pairs
+//! of users who are online write to each other at a steady rate: first alone; then, for so many seconds, beside others who
+//! send to users who are away as fast as they get answers. It prints how long online messages took from the moment each
+//! was due, in both parts and as a ratio, and the gateway's memory. It measures and prints, and judges nothing.
 //!
 //! The clients share the machine with the gateway, and real ones would not. So those that flood stand back (nice 10),
 //! and those that measure go first (real-time priority, by `chrt` of util-linux, where it is allowed; it says if not):
