@@ -180,6 +180,7 @@ pub fn serve(
         let waker = Arc::clone(&shared);
         let options = CoreOptions {
             index,
+            has_own_cpu: cpus.iter().filter(|other| *other == cpu).count() == 1,
             shared: Arc::clone(&shared),
             shard: Box::new(move || {
                 Shard::new(ShardOptions {

@@ -30,7 +30,7 @@ use crate::options::StoreOptions;
 use crate::request::FailureKind;
 
 /// Between two looks at a database that is behind with its tables.
-const BEHIND_PAUSE: Duration = Duration::from_millis(5);
+const BEHIND_PAUSE: Duration = Duration::from_millis(1);
 /// Requests that make another batch while one is being synced. A batch costs as much as some dozens of requests, whatever
 /// its size.
 const EARLY_REQUESTS: usize = 256;

@@ -44,8 +44,14 @@ pub(crate) struct Tables {
     pub(crate) messages: Keyspace,
     pub(crate) users: Keyspace,
     pub(crate) durable: DurableAccounts,
+    /// At which size fjall begins a new memtable of messages.
+    memtable_bytes: u64,
 }
 
+/// Parts of its size by which a memtable may outgrow it before a batch waits. A worker of fjall's begins a new one, under
+/// the journal's lock, which a committer that has much to write and shares a cpu with that worker hardly lets go of: the
+/// memtable was seen to grow to gigabytes.
+const OUTGROWS_BY: u64 = 4;
 /// Sealed memtables from which on a batch waits. fjall itself lets a write wait from 4 on, until
 /// there are fewer, which is for ever if its workers have failed. A batch seals at most one more, since it is
 /// smaller than a memtable.
@@ -56,9 +62,15 @@ const L0_RUNS_MAX: usize = 24;
 impl Tables {
     /// Whether the database's workers are so far behind that nothing should be written now.
     pub(crate) fn is_behind(&self) -> bool {
-        [&self.messages, &self.users].into_iter().any(|keyspace| {
+        let keyspaces = [
+            (&self.messages, self.memtable_bytes),
+            (&self.users, USERS_MEMTABLE_BYTES),
+        ];
+        keyspaces.into_iter().any(|(keyspace, memtable_bytes)| {
             keyspace.sealed_memtable_count() >= SEALED_MAX
                 || keyspace.tree.l0_run_count() >= L0_RUNS_MAX
+                || keyspace.tree.active_memtable().size()
+                    > memtable_bytes + memtable_bytes / OUTGROWS_BY
         })
     }
 
@@ -241,6 +253,7 @@ pub(crate) fn open(
             messages,
             durable: DurableAccounts::of(&users),
             users,
+            memtable_bytes: options.memtable_bytes,
         })
     };
     // fjall asserts much of what it reads. What can be looked at was looked at before; this is for the rest.
@@ -290,4 +303,28 @@ fn first_used(folder: &Folder, databases: &[Tables]) -> Result<Option<usize>, St
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memtable_that_is_not_left_in_time_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = StoreOptions::new(folder.path());
+        let path = folder.path().join("database");
+        let mut tables = open(&path, &options, Arc::new(Reclaim::default())).expect("opened");
+        // fjall leaves it much later, so it stays as large as it is.
+        tables.memtable_bytes = 1_000;
+        tables.messages.insert([1; 20], [7; 500]).expect("written");
+        assert!(!tables.is_behind());
+        tables.messages.insert([2; 20], [7; 800]).expect("written");
+        assert!(tables.is_behind());
+        tables
+            .messages
+            .rotate_memtable_and_wait()
+            .expect("written as a table");
+        assert!(!tables.is_behind());
+    }
 }

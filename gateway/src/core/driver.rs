@@ -54,6 +54,8 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 pub struct CoreOptions {
     /// Number of the core, from 0.
     pub index: usize,
+    /// No other core is pinned to its cpu. Those that share one do better with long turns.
+    pub has_own_cpu: bool,
     /// What all cores know of each other.
     pub shared: Arc<Shared>,
     /// Makes the state of its users, on its own thread.

@@ -47,7 +47,9 @@ pub fn start(
         .spawn(move || async move {
             let index = options.index;
             let _guard = EndOfCore(Arc::clone(&options.shared), index);
-            if let Err(error) = iris_ring::ask_for_short_slices() {
+            if options.has_own_cpu
+                && let Err(error) = iris_ring::ask_for_short_slices()
+            {
                 tracing::debug!(core = index, %error, "the core keeps the scheduler's own slices");
             }
             let core = Core::new(options).map_err(|error| error.to_string());

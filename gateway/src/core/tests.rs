@@ -40,6 +40,7 @@ fn lone_core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::Tem
     let mut lanes = mesh(2);
     let other = lanes.pop().expect("two were made");
     let core = Core::new(CoreOptions {
+        has_own_cpu: false,
         index: 0,
         shared: Arc::new(Shared::new(2, 10).expect("eventfds")),
         shard: Box::new(|| {
