@@ -281,6 +281,7 @@ impl Committer {
 
 /// Waits as the database itself would, but not for ever: its workers may have failed.
 fn wait_until_not_behind(tables: &Tables) -> fjall::Result<()> {
+    tables.leave_outgrown()?;
     while tables.is_behind() {
         tables.check()?;
         thread::sleep(BEHIND_PAUSE);

@@ -16,7 +16,7 @@ pub const CONNECTION_BYTES: u64 = 5 * 1024 + 512;
 const MEMORY_PERCENT: u64 = 80;
 
 /// Memory of the inbox store for each database; up to [`CORES_PER_DATABASE`] cores share one.
-const DATABASE_BYTES: u64 = 256 << 20;
+const DATABASE_BYTES: u64 = 384 << 20;
 const CORES_PER_DATABASE: u64 = 4;
 
 /// Memory of a core before its first connection: ring, receive buffers, executor.
