@@ -242,8 +242,8 @@ mod tests {
     #[test]
     fn memory_carries_the_connections() {
         let plan = plan(&machine());
-        // (22.74 GiB - 320 MiB) * 0.8 / 5.5 KiB
-        assert_eq!(plan.connections_max, 3_420_328);
+        // (22.74 GiB - 448 MiB) * 0.8 / 5.5 KiB
+        assert_eq!(plan.connections_max, 3_401_263);
         assert!(u64::from(plan.connections_max) * CONNECTION_BYTES < (23_842_436 << 10) * 8 / 10);
         assert_eq!(obstacles(&plan), 0);
         assert_eq!(advice(&plan), [""; 0]);
