@@ -172,17 +172,6 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::database;
-    use crate::options::StoreOptions;
-    use crate::reclaim::Reclaim;
-
-    fn open() -> (tempfile::TempDir, Tables) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let options = StoreOptions::new(folder.path());
-        let path = folder.path().join("database");
-        let tables = database::open(&path, &options, Arc::new(Reclaim::default())).expect("opened");
-        (folder, tables)
-    }
 
     /// A table more, and a chance for the database to let go of what is old.
     fn write_table(tables: &Tables) {
@@ -195,7 +184,7 @@ mod tests {
 
     #[test]
     fn it_holds_what_goes_out_of_use_until_nobody_else_does() {
-        let (_folder, tables) = open();
+        let (_folder, tables) = Tables::of_new();
         write_table(&tables);
         let mut in_use = InUse::of(&tables.messages);
         let (memtable, merged) = (Arc::clone(&in_use.memtable), in_use.tables.clone());
@@ -227,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_goes_and_at_the_end_nothing_is_held() {
-        let (_folder, tables) = open();
+        let (_folder, tables) = Tables::of_new();
         write_table(&tables);
         let mut burial = Burial::open(0, &tables);
         let memtable = Arc::downgrade(&tables.messages.tree.active_memtable());

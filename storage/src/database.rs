@@ -314,15 +314,24 @@ fn first_used(folder: &Folder, databases: &[Tables]) -> Result<Option<usize>, St
 }
 
 #[cfg(test)]
+impl Tables {
+    /// Those of a new database, and the folder it lives in.
+    pub(crate) fn of_new() -> (tempfile::TempDir, Tables) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = StoreOptions::new(folder.path());
+        let path = folder.path().join("database");
+        let tables = open(&path, &options, Arc::new(Reclaim::default())).expect("opened");
+        (folder, tables)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_memtable_that_is_not_left_in_time_is_left() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let options = StoreOptions::new(folder.path());
-        let path = folder.path().join("database");
-        let mut tables = open(&path, &options, Arc::new(Reclaim::default())).expect("opened");
+        let (_folder, mut tables) = Tables::of_new();
         // fjall leaves it much later.
         tables.memtable_bytes = 1_000;
         let size = |tables: &Tables| tables.messages.tree.active_memtable().size();

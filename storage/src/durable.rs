@@ -46,21 +46,11 @@ impl DurableAccounts {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::database;
-    use crate::options::StoreOptions;
+    use crate::database::Tables;
 
     #[test]
     fn an_account_shows_once_it_is_synced_and_not_while_a_newer_one_is_not() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let options = StoreOptions::new(folder.path());
-        let path = folder.path().join("database");
-        let tables = database::open(
-            &path,
-            &options,
-            Arc::new(crate::reclaim::Reclaim::default()),
-        );
-        let tables = tables.expect("opened");
+        let (_folder, tables) = Tables::of_new();
         let user = [7; 12];
         let account = || tables.durable.account(user).expect("read");
         for content in ["first", "second"] {
