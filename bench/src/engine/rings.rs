@@ -130,6 +130,7 @@ impl Rings {
         if idle {
             for ring in &mut *others {
                 ring.notify_enabled(true);
+                ring.submit()?;
                 idle &= ring.is_idle();
             }
         }

@@ -1,5 +1,8 @@
 //! `iris-bench cores`: the same load on gateways of one, two and four cores, all of them on one
 //! cpu: what a message costs more when it has to cross from core to core.
+//!
+//! Twice: at a rate, which is the same load for all; and as fast as messages get through, where what
+//! crosses is longer on its way, so that fewer of those in flight come together and share a send.
 
 use clap::Args;
 
@@ -20,7 +23,10 @@ pub struct CoresArgs {
     /// Connections, each a user of its own.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(2..=100_000))]
     connections: u32,
-    /// Messages that each sender keeps in flight.
+    /// Messages a second that are due, of all senders together, in the open loop.
+    #[arg(long, value_name = "N", default_value = "400000", value_parser = super::rate)]
+    rate: f64,
+    /// Messages that each sender keeps in flight, in the closed loop.
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     in_flight: u32,
     /// Bytes of each message.
@@ -51,28 +57,40 @@ pub(super) fn run(args: &CoresArgs) -> Result<(), BenchError> {
                 run.insert(begun)
             }
         };
-        let case = format!("{count} on one cpu");
         let clients = run.open_clients(topology.users())?;
         let mut traffic = Traffic::new(clients, topology, args.bytes);
-        run.rounds(
-            &case,
-            &mut traffic,
-            Pace::Window(args.in_flight),
-            &args.timing,
-        )?;
+        for pace in args.paces() {
+            run.rounds(&case(count, pace), &mut traffic, pace, &args.timing)?;
+        }
         run.settle(&traffic);
     }
     let Some(mut run) = run else { return Ok(()) };
-    compare(&mut run, &args.counts);
+    for pace in args.paces() {
+        compare(&mut run, &args.counts, pace);
+    }
     run.finish()
 }
 
+impl CoresArgs {
+    fn paces(&self) -> [Pace; 2] {
+        [Pace::Rate(self.rate), Pace::Window(self.in_flight)]
+    }
+}
+
+fn case(count: u32, pace: Pace) -> String {
+    format!("{count} on one cpu, {}", load(pace))
+}
+
+fn load(pace: Pace) -> String {
+    match pace {
+        Pace::Rate(rate) => format!("{rate}/s"),
+        Pace::Window(window) | Pace::Unanswered(window) => format!("{window} in flight"),
+    }
+}
+
 /// What a message costs, over what it costs with the first count.
-fn compare(run: &mut Run<'_>, counts: &[u32]) {
-    let cost = |count: u32| {
-        let case = format!("{count} on one cpu");
-        run.report.median_of(&case, "server, CPU")
-    };
+fn compare(run: &mut Run<'_>, counts: &[u32], pace: Pace) {
+    let cost = |count: u32| run.report.median_of(&case(count, pace), "server, CPU");
     let Some((&first, others)) = counts.split_first() else {
         return;
     };
@@ -81,10 +99,8 @@ fn compare(run: &mut Run<'_>, counts: &[u32]) {
         .filter_map(|&count| Some((count, cost(count)? / cost(first)?)))
         .collect();
     for (count, ratio) in ratios {
-        run.report.case(&format!("{count} over {first}")).figure(
-            "server, CPU",
-            "ratio of medians",
-            ratio,
-        );
+        let case = format!("{count} over {first}, {}", load(pace));
+        let case = run.report.case(&case);
+        case.figure("server, CPU", "ratio of medians", ratio);
     }
 }

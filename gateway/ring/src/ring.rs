@@ -24,6 +24,9 @@ use crate::{Received, RingError};
 
 /// How long `Drop` waits for the kernel before it leaks the memory instead.
 const QUIESCE_MAX: Duration = Duration::from_secs(5);
+/// Entries that post nothing, after which work that the kernel flags is taken to be none. One is not
+/// enough: the 20 items that it ran may all have been wake-ups for bytes that were received before.
+const DRY_ENTRIES: usize = 2;
 
 /// Sizes of a ring. All are fixed for its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub struct Ring {
     /// nor the receive buffers run out in between.
     batch: usize,
     backlog: VecDeque<squeue::Entry>,
+    /// The last entry found nothing of the work that the kernel still flags.
+    ran_dry: bool,
     pub(crate) in_flight: usize,
     // The kernel ties the ring to this thread.
     _not_send: PhantomData<*mut ()>,
@@ -106,6 +111,7 @@ impl Ring {
             slots: config.slots,
             batch: posted_max.div_ceil(2) as usize,
             backlog: VecDeque::new(),
+            ran_dry: false,
             in_flight: 0,
             _not_send: PhantomData,
         };
@@ -140,7 +146,7 @@ impl Ring {
     }
 
     /// Silences the eventfd while its owner is awake, and arms it again before it sleeps. What
-    /// completed in between did not fire: look at [`Self::is_idle`] after arming.
+    /// completed in between did not fire: [`Self::submit`] after arming, and look at [`Self::is_idle`].
     pub fn notify_enabled(&mut self, enabled: bool) {
         let cq = self.uring.0.completion();
         if enabled {
@@ -150,10 +156,12 @@ impl Ring {
         }
     }
 
-    /// Whether there is nothing to submit, nothing to run and nothing to reap. No system call.
+    /// Whether there is nothing to submit, nothing to run and nothing to reap, as of the last
+    /// [`Self::submit`]. No system call.
     #[must_use]
     pub fn is_idle(&mut self) -> bool {
-        !self.has_work() && self.uring.0.completion().is_empty()
+        let has_work = self.has_queued() || (self.is_flagged() && !self.ran_dry);
+        !has_work && self.uring.0.completion().is_empty()
     }
 
     /// Submits what is queued and lets the kernel post what is ready, up to a batch: a system call
@@ -162,9 +170,10 @@ impl Ring {
     /// # Errors
     /// Only such as no retry will mend; what is queued stays queued.
     pub fn submit(&mut self) -> io::Result<()> {
+        self.ran_dry = false;
         loop {
             self.refill();
-            if !self.has_work() {
+            if !self.has_queued() && !self.is_flagged() {
                 return Ok(());
             }
             transient(self.uring.0.submitter().submit())?;
@@ -213,15 +222,26 @@ impl Ring {
     /// Since Linux 6.13 one entry runs no more than 20 items of it, and after a wait as few as
     /// were waited for. An owner that took these for all there is would handle them a handful at
     /// a time, and send each connection many small chunks instead of one.
+    ///
+    /// The kernel queues an item before it flags it. Where it was run in between, the flag stays
+    /// for work that is not there, and no entry takes it away until there is some again.
     fn gather(&mut self) -> io::Result<()> {
+        let mut dry_entries = 0;
         for _ in 0..self.batch {
-            let sq = self.uring.0.submission();
-            let ready = sq.taskrun() || sq.cq_overflow();
-            drop(sq);
-            if !ready || self.uring.0.completion().len() >= self.batch {
-                break;
+            let posted = self.uring.0.completion().len();
+            if !self.is_flagged() || posted >= self.batch {
+                return Ok(());
+            }
+            if dry_entries == DRY_ENTRIES {
+                self.ran_dry = true;
+                return Ok(());
             }
             transient(self.uring.0.submitter().submit())?;
+            dry_entries = if self.uring.0.completion().len() > posted {
+                0
+            } else {
+                dry_entries + 1
+            };
         }
         Ok(())
     }
@@ -282,9 +302,14 @@ impl Ring {
         }
     }
 
-    fn has_work(&mut self) -> bool {
+    fn has_queued(&mut self) -> bool {
+        !self.backlog.is_empty() || !self.uring.0.submission().is_empty()
+    }
+
+    /// Whether the kernel says that it has work to run for this ring, or completions it had no room for.
+    fn is_flagged(&mut self) -> bool {
         let sq = self.uring.0.submission();
-        !sq.is_empty() || sq.taskrun() || sq.cq_overflow() || !self.backlog.is_empty()
+        sq.taskrun() || sq.cq_overflow()
     }
 
     /// Cancels everything and waits for it. `false` if the kernel was not done in time.

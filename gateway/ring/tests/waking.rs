@@ -4,6 +4,8 @@ mod harness;
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -120,6 +122,72 @@ fn submit_alone_runs_what_the_kernel_has_ready() {
         panic!("no completion after submit");
     };
     ring.recycle(buffer);
+}
+
+/// The kernel takes the flag of ready work away before it runs what is left of the time before, and then
+/// what has come meanwhile: of that the flag stays, and an owner that believed it would never sleep. It
+/// takes luck to meet that moment, so this is tried some thousand times.
+#[test]
+fn a_flag_of_work_that_was_run_already_keeps_nobody_awake() {
+    const SOCKETS: usize = 28;
+    /// The last write comes so many microseconds after the others, at most, while these are run.
+    const PAUSES: usize = 100;
+    const ROUNDS: usize = 2_000;
+    let mut ring = ring();
+    let mut peers = Vec::new();
+    for token in 0..SOCKETS {
+        let (slot, peer) = adopted_pair(&mut ring);
+        ring.recv_multishot(slot, token as u64);
+        peers.push(peer);
+    }
+    ring.submit().expect("an entered ring");
+    let [begun, written] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+    let wait_for = |count: &AtomicUsize, least| {
+        while count.load(Ordering::Acquire) < least {
+            std::hint::spin_loop();
+        }
+    };
+    let writer = thread::spawn({
+        let (begun, written) = (Arc::clone(&begun), Arc::clone(&written));
+        move || {
+            for round in 1..=ROUNDS {
+                wait_for(&begun, round);
+                let (last, others) = peers.split_last_mut().expect("peers");
+                for peer in others {
+                    peer.write_all(b"x").expect("room");
+                }
+                written.store(round, Ordering::Release);
+                let pause = Duration::from_micros((round % PAUSES) as u64);
+                let now = Instant::now();
+                while now.elapsed() < pause {}
+                last.write_all(b"x").expect("room");
+            }
+            peers
+        }
+    });
+    for round in 1..=ROUNDS {
+        begun.store(round, Ordering::Release);
+        wait_for(&written, round);
+        let deadline = Instant::now() + PATIENCE;
+        let mut received = 0;
+        while received < SOCKETS {
+            assert!(
+                Instant::now() < deadline,
+                "round {round}: bytes are missing"
+            );
+            ring.submit().expect("an entered ring");
+            while let Some(completion) = ring.next() {
+                let Completion::Received { buffer, .. } = completion else {
+                    panic!("{completion:?}");
+                };
+                received += ring.bytes(&buffer).len();
+                ring.recycle(buffer);
+            }
+        }
+        ring.submit().expect("an entered ring");
+        assert!(ring.is_idle(), "round {round}");
+    }
+    drop(writer.join().expect("a writer"));
 }
 
 #[test]

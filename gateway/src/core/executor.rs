@@ -90,6 +90,8 @@ async fn run(mut core: Core) -> io::Result<()> {
         }
         if !busy {
             core.sleep()?;
+        } else if core.shares_cpu {
+            core.give_way()?;
         }
     }
 }

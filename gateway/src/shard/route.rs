@@ -158,21 +158,24 @@ impl Shard {
         let mut envelopes = Envelopes::new(batch);
         while !envelopes.is_empty() {
             self.expect_readers(envelopes.clone().readers().take(BLOCK).flatten());
-            for envelope in envelopes.by_ref().take(BLOCK) {
-                self.envelope_received(from_core, &mut arrived, envelope);
+            for _ in 0..BLOCK {
+                if let Some(parcel) = envelopes.next_parcel() {
+                    self.metrics.lane_received += 1;
+                    self.deliver(&parcel);
+                } else if let Some(envelope) = envelopes.next() {
+                    self.envelope_received(from_core, &mut arrived, envelope);
+                } else {
+                    break;
+                }
             }
         }
     }
 
-    /// `arrived` is the connection that moved here last: what it had received
-    /// before follows it.
-    #[inline(always)]
+    /// Takes an envelope that is no message. `arrived` is the connection that moved here last: what it
+    /// had received before follows it.
     fn envelope_received(&mut self, from_core: u16, arrived: &mut Key, envelope: Envelope<'_>) {
         match envelope {
-            Envelope::Deliver(parcel) => {
-                self.metrics.lane_received += 1;
-                self.deliver(&parcel);
-            }
+            Envelope::Deliver(_) => unreachable!("messages are taken by `next_parcel`"),
             Envelope::Answer {
                 user,
                 number,
