@@ -29,6 +29,7 @@ impl Message {
 
     /// Writes the message in `len` bytes, in [`Self::BYTES_MIN`] if that is more, over another one
     /// that was written here before, if any.
+    #[inline(always)]
     pub fn encode_over(&self, out: &mut Vec<u8>, len: u32) {
         let len = len.max(Self::BYTES_MIN);
         out.resize(len as usize, 0);

@@ -47,6 +47,8 @@ impl Post {
 
     /// Sends `message`, `len` bytes of it, from client `client` to user `reader`. `number` is the
     /// sender's own, see [`Dialect::send`].
+    // Inlined, like `Streams::send`, which makes the message.
+    #[inline(always)]
     pub fn send(&mut self, client: u32, number: u64, reader: u32, message: &Message, len: u32) {
         let mut payload = std::mem::take(&mut self.payload);
         message.encode_over(&mut payload, len);

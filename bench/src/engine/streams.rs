@@ -6,6 +6,7 @@
 //!
 //! Invariant: `sent = delivered + refused + lost`, once nothing is in flight.
 
+use std::hint::black_box;
 use std::ops::{AddAssign, Range};
 
 use serde::Serialize;
@@ -225,7 +226,16 @@ impl Streams {
         self.readers_each
     }
 
+    /// Touches what [`Self::took`] will ask for, so that the waits for memory of messages that came
+    /// together overlap.
+    pub fn expect(&self, message: &Message) {
+        black_box(self.streams.get(message.stream as usize).map(|stream| stream.sent));
+    }
+
     /// Writes down the next message of `sender` to its `nth` reader; answers it, and the reader.
+    // Inlined: the message stays in registers. Through memory its two halves would be read as one, which
+    // waits until all older stores are done.
+    #[inline(always)]
     pub fn send(&mut self, sender: u32, nth: u32, due_ns: u64) -> (Message, u32) {
         let index = sender * self.readers_each + nth;
         let stream = &mut self.streams[index as usize];

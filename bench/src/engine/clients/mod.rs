@@ -33,6 +33,9 @@ const TURN_MAX: usize = 4096;
 
 /// What a scenario does with what its clients hear.
 pub trait Handler {
+    /// All of this will be heard next, one after the other.
+    fn expect(&self, _heard: &[Heard], _bytes: &[u8]) {}
+
     /// Client `client` heard something; `bytes` are what a payload's place refers to. `now_ns` is
     /// when the bytes were taken from the ring.
     fn heard(&mut self, client: u32, heard: Heard, bytes: &[u8], now_ns: u64, post: &mut Post);

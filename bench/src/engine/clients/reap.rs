@@ -112,6 +112,7 @@ impl Clients {
             // It is said in answer to our leaving.
             heard.retain(|heard| !matches!(heard, Heard::Closing(_)));
         }
+        handler.expect(heard, all);
         for heard in heard.drain(..) {
             handler.heard(client, heard, all, now_ns, post);
         }

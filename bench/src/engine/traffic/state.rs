@@ -125,6 +125,16 @@ impl State {
 }
 
 impl Handler for State {
+    fn expect(&self, heard: &[Heard], bytes: &[u8]) {
+        for heard in heard {
+            if let Heard::Delivered { payload } = heard
+                && let Some(message) = bytes.get(payload.clone()).and_then(Message::decode)
+            {
+                self.streams.expect(&message);
+            }
+        }
+    }
+
     fn heard(&mut self, client: u32, heard: Heard, bytes: &[u8], now_ns: u64, post: &mut Post) {
         match heard {
             Heard::Delivered { payload } => {
