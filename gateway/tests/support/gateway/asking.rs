@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CpuSet, Pid, sched_getaffinity};
+
 use super::{Gateway, lock};
 use crate::support::{Metrics, PATIENCE};
 
@@ -14,6 +16,22 @@ impl Gateway {
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
         let kib = word_behind(&status, "VmRSS:").and_then(|kib| kib.parse::<u64>().ok());
         kib.expect("a number of KiB") << 10
+    }
+
+    /// Its threads: what each is called, and the cpus it may run on.
+    pub fn threads(&self) -> Vec<(String, CpuSet)> {
+        let id = lock(&self.child).id();
+        let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("it runs");
+        threads
+            .map(|thread| {
+                let thread = thread.expect("it runs").path();
+                let name = std::fs::read_to_string(thread.join("comm")).expect("it runs");
+                let id = thread.file_name().and_then(|id| id.to_str()?.parse().ok());
+                let id = id.and_then(Pid::from_raw).expect("a thread's id");
+                let cpus = sched_getaffinity(Some(id)).expect("it runs");
+                (name.trim_end().to_string(), cpus)
+            })
+            .collect()
     }
 
     /// Status code and body of a page of its administration.

@@ -49,7 +49,12 @@ impl Gateway {
         Gateway::started(&common, &[], None)
     }
 
-    /// The same with so many descriptors and not one more.
+    /// Ready for clients, with these cores.
+    pub fn serving_on_cores(cores: &str) -> Gateway {
+        Gateway::started(&["--cores", cores, "--max-connections", "64"], &[], None)
+    }
+
+    /// Two cores, with so many descriptors and not one more.
     pub fn serving_with_descriptors(descriptors: u32, arguments: &[&str]) -> Gateway {
         let mut common = vec!["--cores", "2"];
         common.extend(arguments);
