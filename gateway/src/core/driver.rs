@@ -32,7 +32,7 @@ const BLOCKS_PER_GATHER: usize = 1024;
 /// Replies taken from the store in a turn, and requests after which a turn takes no
 /// more completions: a batch of the store has thousands, and users who are online
 /// would wait behind all of them.
-const REPLIES_PER_TURN: usize = 32;
+const REPLIES_PER_TURN: usize = 128;
 const STORE_REQUESTS_PER_TURN: usize = 64;
 /// Shares that connections with much to say are given in a turn, besides the one that each
 /// connection has: enough that about a hundred small messages share the cost of a turn
