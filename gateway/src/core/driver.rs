@@ -77,7 +77,6 @@ pub struct CoreOptions {
 /// A running core.
 pub struct Core {
     pub(super) index: usize,
-    pub(super) shares_cpu: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) shard: Shard,
     pub(super) segments: Segments,
@@ -114,7 +113,6 @@ impl Core {
     pub fn new(options: CoreOptions) -> Result<Core, RingError> {
         let mut core = Core {
             index: options.index,
-            shares_cpu: !options.has_own_cpu,
             shared: options.shared,
             shard: (options.shard)(),
             segments: Segments::new(options.listeners, options.slots),
@@ -278,14 +276,6 @@ impl Core {
         }
         self.shared.wakes[self.index].rise();
         self.segments.notify_enabled(false);
-        Ok(())
-    }
-
-    /// Lets the other cores of this cpu run before the next turn, which will find more to do than if it
-    /// began at once, so that more messages share a send. What this turn sends goes out first.
-    pub(super) fn give_way(&mut self) -> io::Result<()> {
-        self.segments.submit()?;
-        std::thread::yield_now();
         Ok(())
     }
 

@@ -90,8 +90,6 @@ async fn run(mut core: Core) -> io::Result<()> {
         }
         if !busy {
             core.sleep()?;
-        } else if core.shares_cpu {
-            core.give_way()?;
         }
     }
 }
