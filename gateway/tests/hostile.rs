@@ -288,9 +288,9 @@ fn floods_from_peers_that_read_nothing_are_held_in_bounds() {
     let metrics = gateway.metrics();
     let held = metrics.sum("iris_outbox_bytes") + metrics.sum("iris_partial_bytes");
     // For each of them twice an outbox of answers, the chunks they lie in, and what is
-    // held before its socket is left alone; and for each core what it had received
-    // together when that was decided.
-    let bound = 8 * 5 * (64 << 10) + 2 * (4 << 20);
+    // held before its socket is left alone; and for each core what it had received in the
+    // turn in which that was decided, four times 4 MiB at most.
+    let bound = 8 * 5 * (64 << 10) + 2 * 4 * (4 << 20);
     assert!(held < bound, "{held} bytes are held");
     drop(flooders);
     all_gone(&gateway);
