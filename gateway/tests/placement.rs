@@ -1,4 +1,4 @@
-//! Where cpus are left that no core is pinned to, nothing but a core runs on a core's cpu.
+//! Where cpus are left that no core is pinned to, nothing but a core runs on a core's cpu; where none is, all are shared.
 
 mod support;
 
@@ -6,12 +6,27 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 
 use support::{Framed, Gateway};
 
+/// The cpus this test may run on, as a set and as a list.
+fn allowed() -> (CpuSet, Vec<usize>) {
+    let allowed = sched_getaffinity(None).expect("known");
+    let cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    (allowed, cpus.collect())
+}
+
+#[test]
+fn threads_that_are_no_cores_have_all_cpus_if_none_is_left() {
+    let (allowed, cpus) = allowed();
+    let list = cpus.iter().map(|cpu| format!("{cpu},")).collect::<String>();
+    let gateway = Gateway::serving_on_cores(&list);
+    for (name, cpus_of) in gateway.threads() {
+        let is_core = name.starts_with("iris-core");
+        assert!(is_core || cpus_of == allowed, "{name}: {cpus_of:?}");
+    }
+}
+
 #[test]
 fn threads_that_are_no_cores_leave_the_cores_cpus() {
-    let allowed = sched_getaffinity(None).expect("known");
-    let cpus: Vec<_> = (0..CpuSet::MAX_CPU)
-        .filter(|cpu| allowed.is_set(*cpu))
-        .collect();
+    let (_, cpus) = allowed();
     if cpus.len() < 2 {
         println!("one cpu: there is nothing to leave");
         return;
