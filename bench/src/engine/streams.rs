@@ -6,9 +6,9 @@
 //!
 //! Invariant: `sent = delivered + refused + lost`, once nothing is in flight.
 
-use std::hint::black_box;
 use std::ops::{AddAssign, Range};
 
+use iris_ring::prefetch;
 use serde::Serialize;
 
 use super::message::Message;
@@ -226,14 +226,12 @@ impl Streams {
         self.readers_each
     }
 
-    /// Touches what [`Self::took`] will ask for, so that the waits for memory of messages that came
+    /// Asks the memory for what [`Self::took`] will need, so that the waits of messages that came
     /// together overlap.
     pub fn expect(&self, message: &Message) {
-        black_box(
-            self.streams
-                .get(message.stream as usize)
-                .map(|stream| stream.sent),
-        );
+        if let Some(stream) = self.streams.get(message.stream as usize) {
+            prefetch(stream);
+        }
     }
 
     /// Writes down the next message of `sender` to its `nth` reader; answers it, and the reader.

@@ -5,9 +5,8 @@
 //! Owner: the core's thread. Indexed like the shard's connections; an entry whose
 //! generation is another connection's is no entry.
 
-use std::hint::black_box;
-
 use iris_protocol::CloseReason;
+use iris_ring::prefetch;
 
 use crate::shard::Key;
 
@@ -94,11 +93,13 @@ impl Sockets {
         });
     }
 
-    /// Brings these sockets near, before they are used one by one; says how many.
+    /// Asks the memory for these sockets, before they are used one by one; says how many.
     pub(super) fn expect(&self, keys: impl Iterator<Item = Key>) -> usize {
         let mut count = 0;
         for key in keys {
-            black_box(self.0.get(key.index as usize).is_some_and(Option::is_some));
+            if let Some(socket) = self.0.get(key.index as usize) {
+                prefetch(socket);
+            }
             count += 1;
         }
         count

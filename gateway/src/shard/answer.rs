@@ -104,11 +104,14 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        // Nothing goes before the answer to the login.
+        // Only framed clients are answered, and nothing goes before the answer to the login.
+        if !connection.is_framed() || connection.phase == Phase::Welcoming {
+            return;
+        }
         let Some(outbox) = connection.outbox.as_mut() else {
             return;
         };
-        if outbox.answers.is_empty() || connection.phase == Phase::Welcoming {
+        if outbox.answers.is_empty() {
             return;
         }
         let answers = std::mem::take(&mut outbox.answers);

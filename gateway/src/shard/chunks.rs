@@ -1,6 +1,7 @@
 //! The bytes of one outbox, oldest first, in chunks that never move.
 //!
-//! Owner: the outbox. The newest chunk stands apart: nearly always it is the only one,
+//! Owner: the outbox. Invariant: each begins in the stream where the one before it ends.
+//! The newest chunk stands apart: nearly always it is the only one,
 //! and what is delivered goes into it.
 
 use std::collections::VecDeque;
@@ -48,8 +49,14 @@ impl Chunks {
             .chain(&self.newest)
     }
 
-    pub(super) fn oldest(&self) -> Option<&Chunk> {
-        self.iter().next()
+    /// The chunk that has the byte at `position`. Mostly it is the newest, and no other is
+    /// looked at.
+    pub(super) fn at(&self, position: u64) -> Option<&Chunk> {
+        let newest = self.newest.as_ref()?;
+        if newest.start <= position {
+            return (newest.end() > position).then_some(newest);
+        }
+        self.iter().find(|chunk| chunk.end() > position)
     }
 
     pub(super) fn newest(&self) -> Option<&Chunk> {
@@ -71,7 +78,9 @@ impl Chunks {
     /// Takes off the oldest if it is not the newest as well and ends at `position` or before.
     pub(super) fn pop_older_until(&mut self, position: u64) -> Option<Chunk> {
         let older = self.older.as_mut()?;
-        if older.front()?.end() > position {
+        // Where the next one starts is where it ends, and costs no look at its bytes.
+        let next = older.get(1).or(self.newest.as_ref())?;
+        if next.start > position {
             return None;
         }
         older.pop_front()

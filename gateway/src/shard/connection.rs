@@ -6,7 +6,6 @@
 //! there is something to send, and partial input exists only between segments.
 
 use std::collections::VecDeque;
-use std::hint::black_box;
 use std::rc::Rc;
 
 use iris_protocol::{CloseReason, Protocol};
@@ -86,9 +85,6 @@ pub struct Connection {
     pub deliveries: u64,
     /// When the wheel will look at it; 0 is never.
     pub check_at: Tick,
-    /// When something was last received, milliseconds of the core's clock; until
-    /// it has had a user, when it came.
-    pub received_at_ms: u64,
     /// Its user, in the phases that have one; else [`Key::NONE`].
     pub user: Key,
     /// What its first byte told.
@@ -108,6 +104,11 @@ pub struct Connection {
     pub cut: bool,
     /// It has had a user. Until then its time to log in runs, whatever it says.
     pub had_user: bool,
+    /// Why it is not read.
+    pub pause: Pause,
+    /// When something was last received, milliseconds of the core's clock; until
+    /// it has had a user, when it came.
+    pub received_at_ms: u64,
     /// Bytes of an oversized frame still to be passed over; [`REST_OF_ARRIVAL`] of a
     /// classic ack.
     pub skip: u32,
@@ -123,8 +124,6 @@ pub struct Connection {
     pub name: Option<Rc<str>>,
     /// First half of the ids of the user's messages.
     pub sender_id: u64,
-    /// Why it is not read.
-    pub pause: Pause,
     /// Where it stands.
     pub phase: Phase,
     /// Bytes of a command that is not complete, or not read yet because of a pause.
@@ -189,19 +188,6 @@ impl Connection {
         let steps = len.div_ceil(TURN_STEP).min(usize::from(u8::MAX)) as u8;
         self.turn_steps = self.turn_steps.saturating_add(steps);
         true
-    }
-
-    /// Brings it near: see [`ahead`](super::ahead).
-    #[inline(always)]
-    pub fn touch(&self) {
-        black_box((
-            self.received_at_ms,
-            self.check_at,
-            self.dirty,
-            self.outbox.is_some(),
-            self.held.len(),
-            self.name.is_some(),
-        ));
     }
 
     /// Whether it cannot be closed: it is closing, or moves to another core.

@@ -2,9 +2,11 @@
 //! entries.
 //!
 //! Owner: the outbox. A ring of its own, because the place that is written next can be
-//! touched before (see [`ahead`](super::ahead)), which a vector's spare room cannot: a
-//! write to memory that is far away holds up all that are behind it. What was taken off
-//! stays in its place until it is written over.
+//! prefetched (see [`ahead`](super::ahead)), and a queue of the library does not say where
+//! that is: a write to memory that is far away holds up all that are behind it. What was
+//! taken off stays in its place until it is written over.
+
+use iris_ring::prefetch;
 
 use super::unacked::Entry;
 
@@ -52,9 +54,10 @@ impl Entries {
         self.places.get_mut(place)
     }
 
-    /// The place that is written next, whatever is there.
-    pub(super) fn spare(&self) -> Option<&Entry> {
-        self.places.get(self.place(self.len))
+    /// Asks the memory for the place that is written next.
+    #[inline(always)]
+    pub(super) fn prefetch_spare(&self) {
+        prefetch(self.places.as_ptr().wrapping_add(self.place(self.len)));
     }
 
     #[inline(always)]

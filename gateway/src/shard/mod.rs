@@ -375,11 +375,11 @@ impl Shard {
     fn rest(&mut self, id: Key) {
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.probing
-            && !matches!(connection.phase, Phase::Closing(_))
             && connection
                 .outbox
                 .as_ref()
                 .is_some_and(|outbox| outbox.is_idle())
+            && !matches!(connection.phase, Phase::Closing(_))
             && let Some(outbox) = connection.outbox.take()
         {
             self.pool.put_outbox(outbox);

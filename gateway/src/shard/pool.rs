@@ -7,11 +7,13 @@ use std::rc::Rc;
 
 use super::outbox::Outbox;
 
-/// Chunk sizes. A quiet connection gets by with one small chunk; a busy one
-/// soon fills large ones, so that a send carries many messages.
-pub(super) const CHUNK_BYTES: [usize; 3] = [512, 4 << 10, 32 << 10];
-/// Empty chunks of each size kept for reuse, per core (2, 8 and 16 MiB).
-const POOLED_CHUNKS_MAX: [usize; 3] = [4096, 2048, 512];
+/// Chunk sizes. A quiet connection gets by with one small chunk. A busy one uses the middle
+/// ones, which hold about what its reader's acknowledgement is waited for: larger ones would
+/// come round so late that no cache has them any more. The large ones are for one that has
+/// much to be sent, so that a send carries many messages.
+pub(super) const CHUNK_BYTES: [usize; 3] = [512, 8 << 10, 32 << 10];
+/// Empty chunks of each size kept for reuse, per core (2, 16 and 8 MiB).
+const POOLED_CHUNKS_MAX: [usize; 3] = [4096, 2048, 256];
 /// Emptied outboxes kept for reuse, per core.
 const POOLED_OUTBOXES_MAX: usize = 4096;
 

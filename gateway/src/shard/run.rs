@@ -7,6 +7,7 @@
 //! Owner: the shard of the sender's connection.
 
 use iris_protocol::{Name, classic};
+use iris_ring::prefetch;
 use iris_storage::{UserHash, user_hash};
 
 use super::Shard;
@@ -40,6 +41,10 @@ impl Shard {
             // message are this.
             let is_routed = self.route(id, first.target, first.hash, None, first.payload);
             return if is_routed { first.end } else { 0 };
+        }
+        // Decoding goes through them one by one, and would wait for one line after another.
+        for line in input[first.end..].chunks(64) {
+            prefetch(line.as_ptr());
         }
         let mut run = [first; RUN];
         let mut len = 1;

@@ -15,10 +15,10 @@
 
 mod messages;
 
-use std::hint::black_box;
 use std::rc::Rc;
 
 use iris_protocol::framed::Answer;
+use iris_ring::prefetch;
 
 use super::chunks::{Chunk, Chunks};
 use super::entries::Entries;
@@ -61,6 +61,11 @@ pub struct Outbox {
     answers_end: u64,
 }
 
+/// A chunk is not gone on with for a new send when less than this part of it is free: the
+/// send would soon be cut in two.
+const TAIL_PART: usize = 8;
+/// Bytes waiting to be sent from which on the next chunk is a large one.
+const UNSENT_LARGE: u64 = 4096;
 /// No stream gets here.
 const OPEN: u64 = u64::MAX;
 
@@ -87,31 +92,32 @@ impl Default for Outbox {
 }
 
 impl Outbox {
-    /// Brings it near: see [`ahead`](super::ahead).
+    /// Asks the memory for what every message needs of it: see [`ahead`](super::ahead).
     #[inline(always)]
-    pub fn touch(&self) {
-        black_box((self.end, self.unasked));
+    pub fn prefetch(&self) {
+        let first = std::ptr::from_ref(self).cast::<u8>();
+        prefetch(first);
+        prefetch(first.wrapping_add(64));
+    }
+
+    /// The same for what tells where the newest bytes end.
+    #[inline(always)]
+    pub fn prefetch_chunk(&self) {
+        if let Some(chunk) = self.chunks.newest() {
+            prefetch(Rc::as_ptr(&chunk.bytes));
+        }
     }
 
     /// The same for where the next message goes.
     #[inline(always)]
-    pub fn touch_back(&self) {
-        black_box((
-            self.chunks
-                .newest()
-                .map(|chunk| chunk.bytes.last().copied()),
-            self.senders.last(),
-            self.unacked.spare().map(|entry| entry.end),
-        ));
-    }
-
-    /// The same for what is sent or acknowledged next.
-    #[inline(always)]
-    pub fn touch_front(&self) {
-        black_box((
-            self.oldest().map(|entry| entry.payload_len),
-            self.chunks.oldest().map(Chunk::end),
-        ));
+    pub fn prefetch_back(&self) {
+        if let Some(chunk) = self.chunks.newest() {
+            let end = chunk.bytes.as_ptr().wrapping_add(chunk.bytes.len());
+            prefetch(end);
+            prefetch(end.wrapping_add(64));
+        }
+        prefetch(self.senders.as_ptr().wrapping_add(self.senders.len()));
+        self.unacked.prefetch_spare();
     }
 
     /// Appends `len` bytes that `write` produces, contiguous in one chunk.
@@ -120,15 +126,17 @@ impl Outbox {
         if self.sealed_at != self.end
             && let Some(chunk) = self.chunks.newest_mut()
             && let Some(bytes) = Rc::get_mut(&mut chunk.bytes)
-            && bytes.capacity() - bytes.len() >= len
+            && let room = bytes.capacity() - bytes.len()
+            && room >= len
+            && (self.sent < self.end || room >= bytes.capacity() / TAIL_PART)
         {
             write(bytes);
             self.end = chunk.end();
             return;
         }
-        let class = match self.retained_bytes() {
-            0 => 0,
-            1..=4095 => 1,
+        let class = match (self.retained_bytes(), self.unsent_bytes()) {
+            (0, _) => 0,
+            (_, 0..UNSENT_LARGE) => 1,
             _ => 2,
         };
         let mut bytes = pool.chunk(len, class);
@@ -153,7 +161,7 @@ impl Outbox {
         if self.in_flight || self.sent >= self.sealed_at.min(self.end) {
             return None;
         }
-        let chunk = self.chunks.iter().find(|chunk| chunk.end() > self.sent)?;
+        let chunk = self.chunks.at(self.sent)?;
         self.in_flight = true;
         Some((Rc::clone(&chunk.bytes), (self.sent - chunk.start) as usize))
     }
@@ -161,9 +169,13 @@ impl Outbox {
     /// The kernel took `len` bytes of the chunk in flight. The caller has let go
     /// of the chunk before.
     pub fn sent(&mut self, pool: &mut Pool, len: usize) {
+        // What was kept when the last bytes went out is kept on: its end releases it.
+        let keeps = self.kept_from < self.sent && self.unstored_len() > 0;
         self.in_flight = false;
         self.sent += len as u64;
-        self.release(pool);
+        if !keeps {
+            self.release(pool);
+        }
     }
 
     /// Gives back the chunks that nobody needs any more.

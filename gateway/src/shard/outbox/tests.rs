@@ -174,3 +174,20 @@ fn messages_that_somebody_is_told_of_are_not_dropped_unseen() {
         assert_eq!(outbox.awaited(), 0);
     }
 }
+
+#[test]
+fn a_small_send_is_not_cut_where_a_chunk_ends() {
+    let mut pool = Pool::default();
+    let mut outbox = pool.outbox();
+    for number in 0..1_000 {
+        for half in 0..2 {
+            outbox.push(&mut pool, 20, |out| out.extend([b'x'; 20]));
+            outbox.track("anna", 20, Stored::No, passport(number * 2 + half), 0);
+        }
+        let (chunk, from) = outbox.next_chunk().expect("something to send");
+        let len = chunk.len() - from;
+        drop(chunk);
+        outbox.sent(&mut pool, len);
+        assert_eq!(outbox.unsent_bytes(), 0, "send {number} was cut");
+    }
+}
