@@ -5,6 +5,10 @@
 #[path = "../tests/support/bare_shard.rs"]
 mod bare_shard;
 
+#[path = "../tests/support/bare_framed.rs"]
+mod bare_framed;
+
+use bare_framed::{BareFramed, SENDS};
 use bare_shard::BareShard;
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -24,6 +28,21 @@ fn route(bencher: Bencher, users: usize) {
     let mut bare = BareShard::new(users);
     // Until even the last session was asked for what its peer has.
     for _ in 0..200 * users / messages {
+        bare.turn(messages);
+    }
+    assert!(bare.delivered() > 0, "nothing was routed");
+    bencher
+        .counter(ItemsCount::new(messages))
+        .bench_local(|| bare.turn(messages));
+}
+
+/// The same with framed users, who acknowledge and are answered; what writes their frames is
+/// measured with it.
+#[divan::bench(args = [200, 1_000, 10_000])]
+fn route_framed(bencher: Bencher, users: usize) {
+    let messages = MESSAGES_MAX.min(users * SENDS);
+    let mut bare = BareFramed::new(users);
+    for _ in 0..20 * users * SENDS / messages {
         bare.turn(messages);
     }
     assert!(bare.delivered() > 0, "nothing was routed");

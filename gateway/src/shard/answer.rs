@@ -13,6 +13,7 @@ use super::envelope::{self, Envelope};
 use super::limits::THROTTLE_MS;
 use super::slots::Key;
 use super::unacked::{Passport, ReplyTo};
+use super::user::Sends;
 
 impl Shard {
     /// Tells whoever waits for it what became of a message.
@@ -48,10 +49,7 @@ impl Shard {
         let Some(sends) = user.sends.as_mut() else {
             return;
         };
-        let Ok(at) = sends
-            .recent
-            .binary_search_by_key(&number, |send| send.sequence)
-        else {
+        let Ok(at) = sends.place_of(number) else {
             return;
         };
         if sends.recent[at].outcome.is_some() {
@@ -64,15 +62,19 @@ impl Shard {
         } else {
             sends.recent[at].outcome = Some(outcome);
         }
-        // Those that wait stand in front, so the search is short; behind one that
-        // waits for long, the answered ones do not pile up.
-        while sends.recent.len() - sends.unanswered as usize > remembered_max {
-            let oldest = sends
-                .recent
-                .iter()
-                .position(|send| send.outcome.is_some())
-                .expect("more are known than wait");
-            sends.recent.remove(oldest);
+        // A few at once: the oldest are far from any cache, four of them on a line.
+        let answered = |sends: &Sends| sends.recent.len() - sends.unanswered as usize;
+        if answered(sends) > remembered_max + remembered_max / 4 {
+            // Those that wait stand in front, so the search is short; behind one that waits
+            // for long, the answered ones do not pile up.
+            while answered(sends) > remembered_max {
+                let oldest = sends
+                    .recent
+                    .iter()
+                    .position(|send| send.outcome.is_some())
+                    .expect("more are known than wait");
+                sends.recent.remove(oldest);
+            }
         }
         let session = user.session;
         if session != Key::NONE {

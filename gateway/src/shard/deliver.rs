@@ -8,6 +8,7 @@ use iris_protocol::framed;
 use iris_protocol::{CloseReason, Outcome, RefusalReason};
 
 use super::Shard;
+use super::ahead::BLOCK;
 use super::connection::{Connection, Pause, Phase};
 use super::envelope::{self, Envelope, Parcel};
 use super::limits::{PROBE_AFTER_MS, PROBE_AGAIN_MS, PROBE_MESSAGES};
@@ -174,7 +175,16 @@ impl Shard {
         let folded = connection.outbox.as_mut();
         let (settled, mut head) = folded.map_or((0, 0), |outbox| outbox.fold_acked(delivery));
         self.metrics.delivered += settled;
-        while let Some(connection) = self.connections.get_mut(id) {
+        let mut until_expected = 0;
+        loop {
+            if until_expected == 0 {
+                until_expected = BLOCK;
+                self.expect_answers(id, delivery);
+            }
+            until_expected -= 1;
+            let Some(connection) = self.connections.get_mut(id) else {
+                break;
+            };
             let Some(outbox) = connection.outbox.as_mut() else {
                 break;
             };

@@ -114,6 +114,8 @@ impl Shard {
 
     fn consume_commands(&mut self, id: Key, input: &[u8], cut: bool) -> usize {
         let mut at = 0;
+        // Up to where frames have been looked at before they are acted upon.
+        let mut expected = 0;
         while at < input.len() {
             let Some(connection) = self.connections.get_mut(id) else {
                 return input.len();
@@ -144,7 +146,12 @@ impl Shard {
                     }
                 }
                 Some(Protocol::Classic) => self.classic_command(id, rest, cut),
-                Some(Protocol::Framed) => self.frame(id, rest),
+                Some(Protocol::Framed) => {
+                    if at >= expected {
+                        expected = at + self.expect_frames(rest).max(1);
+                    }
+                    self.frame(id, rest)
+                }
             };
             match step {
                 Ok(Step::Took(len)) => at += len,

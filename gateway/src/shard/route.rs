@@ -157,7 +157,7 @@ impl Shard {
         let mut arrived = Key::NONE;
         let mut envelopes = Envelopes::new(batch);
         while !envelopes.is_empty() {
-            self.expect_readers(envelopes.clone().readers().take(BLOCK).flatten());
+            self.expect_envelopes(envelopes.clone().whom().take(BLOCK));
             for _ in 0..BLOCK {
                 if let Some(parcel) = envelopes.next_parcel() {
                     self.metrics.lane_received += 1;
@@ -217,21 +217,13 @@ enum Begun {
 
 impl Sends {
     fn find_or_begin(&mut self, sequence: u64, unanswered_max: u32) -> Begun {
-        match self
-            .recent
-            .binary_search_by_key(&sequence, |send| send.sequence)
-        {
+        match self.place_of(sequence) {
             Ok(at) => Begun::Known(self.recent[at].outcome),
             Err(_) if self.unanswered >= unanswered_max => Begun::TooMany,
             Err(at) => {
                 self.unanswered += 1;
-                self.recent.insert(
-                    at,
-                    Send {
-                        sequence,
-                        outcome: None,
-                    },
-                );
+                let outcome = None;
+                self.recent.insert(at, Send { sequence, outcome });
                 Begun::New
             }
         }

@@ -127,12 +127,16 @@ impl Entry {
                 id: self.id,
                 sent_at_ms: self.sent_at_ms.ms(),
                 expires_at_ms: self.expires_at_ms,
-                reply: self.is_awaited().then_some(ReplyTo {
-                    core: self.reply_core,
-                    user: self.reply_user,
-                }),
+                reply: self.reply(),
             },
         }
+    }
+
+    pub(super) fn reply(&self) -> Option<ReplyTo> {
+        self.is_awaited().then_some(ReplyTo {
+            core: self.reply_core,
+            user: self.reply_user,
+        })
     }
 
     pub(super) fn is_awaited(&self) -> bool {

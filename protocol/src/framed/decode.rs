@@ -90,8 +90,7 @@ pub fn decode<'a>(input: &'a [u8], limits: &DecodeLimits) -> Result<Decoded<'a>,
     if !options.is_empty() {
         check_options(options)?;
     }
-    let frame = decode_fields(header.kind, fields, limits)?;
-    Ok(Decoded::Frame(frame, consumed))
+    decode_fields(header.kind, fields, limits, consumed)
 }
 
 /// Tells whether a send that may be over the limit is, as soon as its fixed fields are there.
@@ -137,34 +136,55 @@ fn check_options(options: &[u8]) -> Result<(), CloseReason> {
     Ok(())
 }
 
-#[inline]
+// Each kind makes the whole answer: a frame that is moved into it is written by fields and read in
+// pairs, and such a read waits until all older writes are done.
+#[inline(always)]
 fn decode_fields<'a>(
     kind: u8,
     fields: &'a [u8],
     limits: &DecodeLimits,
-) -> Result<Frame<'a>, CloseReason> {
+    consumed: usize,
+) -> Result<Decoded<'a>, CloseReason> {
     let mut fields = Fields::new(fields);
     match kind {
-        kind::SEND => Ok(Frame::Send {
-            sequence: fields.u64()?,
-            ttl_seconds: fields.u32()?,
-            target: fields.short_bytes()?,
-            payload: fields.tail(),
-        }),
+        kind::SEND => {
+            let sequence = fields.u64()?;
+            let ttl_seconds = fields.u32()?;
+            let target = fields.short_bytes()?;
+            let payload = fields.tail();
+            let frame = Frame::Send {
+                sequence,
+                ttl_seconds,
+                target,
+                payload,
+            };
+            Ok(Decoded::Frame(frame, consumed))
+        }
         kind::ACK => {
             let delivery = fields.u64()?;
             fields.end()?;
-            Ok(Frame::Ack { delivery })
+            Ok(Decoded::Frame(Frame::Ack { delivery }, consumed))
         }
-        kind::DELIVER => Ok(Frame::Deliver {
-            delivery: fields.u64()?,
-            id: fields.id()?,
-            sent_at_ms: fields.u64()?,
-            sender: fields.name()?,
-            payload: fields.tail_within(limits.payload_bytes_max as usize)?,
-        }),
-        kind::ANSWERS => Ok(Frame::Answers(Answers::parse(fields.tail())?)),
-        _ => decode_rare_fields(kind, fields),
+        kind::DELIVER => {
+            let delivery = fields.u64()?;
+            let id = fields.id()?;
+            let sent_at_ms = fields.u64()?;
+            let sender = fields.name()?;
+            let payload = fields.tail_within(limits.payload_bytes_max as usize)?;
+            let frame = Frame::Deliver {
+                delivery,
+                id,
+                sent_at_ms,
+                sender,
+                payload,
+            };
+            Ok(Decoded::Frame(frame, consumed))
+        }
+        kind::ANSWERS => {
+            let answers = Answers::parse(fields.tail())?;
+            Ok(Decoded::Frame(Frame::Answers(answers), consumed))
+        }
+        _ => Ok(Decoded::Frame(decode_rare_fields(kind, fields)?, consumed)),
     }
 }
 

@@ -17,14 +17,14 @@ impl<'a> Fields<'a> {
         Fields { rest: body }
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const LEN: usize>(&mut self) -> Result<[u8; LEN], CloseReason> {
         let (array, rest) = self.rest.split_first_chunk().ok_or(CloseReason::BadFrame)?;
         self.rest = rest;
         Ok(*array)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn u8(&mut self) -> Result<u8, CloseReason> {
         self.array().map(u8::from_be_bytes)
     }
@@ -34,12 +34,12 @@ impl<'a> Fields<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn u32(&mut self) -> Result<u32, CloseReason> {
         self.array().map(u32::from_be_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn u64(&mut self) -> Result<u64, CloseReason> {
         self.array().map(u64::from_be_bytes)
     }

@@ -15,7 +15,7 @@ use rkyv::{Archive, Serialize};
 use super::slots::Key;
 use super::unacked::ReplyTo;
 
-pub use read::Envelopes;
+pub use read::{Envelopes, Whom};
 pub use write::push;
 
 /// A message on its way to its reader, borrowed from wherever it lies.

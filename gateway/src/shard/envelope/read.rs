@@ -12,6 +12,17 @@ use crate::shard::unacked::ReplyTo;
 
 const HEAD_LEN: usize = size_of::<ArchivedHead>();
 
+/// Whom an envelope is for, as far as the look ahead asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whom {
+    /// The reader of a message.
+    Reader(UserHash),
+    /// The sender of one, who is answered.
+    Sender(Key),
+    /// Anyone else: these are rare.
+    Other,
+}
+
 /// Reads the envelopes of a batch in place.
 #[derive(Clone)]
 pub struct Envelopes<'a> {
@@ -45,15 +56,14 @@ impl<'a> Envelopes<'a> {
             .expect("lanes carry whole envelopes, written by `push` in this process")
     }
 
-    /// Whom they are for, those that are messages: a look ahead that reads nothing
-    /// else of them.
-    pub fn readers(mut self) -> impl Iterator<Item = Option<UserHash>> {
+    /// Whom they are for: a look ahead that reads nothing else of them.
+    pub fn whom(mut self) -> impl Iterator<Item = Whom> {
         std::iter::from_fn(move || (!self.is_empty()).then(|| self.pass_over()))
     }
 
-    /// Passes over an envelope; says whom it is for if it is a message.
-    fn pass_over(&mut self) -> Option<UserHash> {
-        let (reader, len) = match self.take_head() {
+    /// Passes over an envelope; says whom it is for.
+    fn pass_over(&mut self) -> Whom {
+        let (whom, len) = match self.take_head() {
             ArchivedHead::Deliver {
                 hash_high,
                 hash_low,
@@ -64,16 +74,19 @@ impl<'a> Envelopes<'a> {
             } => {
                 let names = usize::from(*target_len) + usize::from(*sender_len);
                 let len = names + payload_len.to_native() as usize;
-                (Some(joined(hash_high, hash_low)), len)
+                (Whom::Reader(joined(hash_high, hash_low)), len)
             }
-            ArchivedHead::Answer { .. } | ArchivedHead::Throttle { .. } => (None, 0),
-            ArchivedHead::Received { len, .. } => (None, len.to_native() as usize),
+            ArchivedHead::Answer { user, .. } => {
+                (Whom::Sender(Key::from_token(user.to_native())), 0)
+            }
+            ArchivedHead::Throttle { .. } => (Whom::Other, 0),
+            ArchivedHead::Received { len, .. } => (Whom::Other, len.to_native() as usize),
             ArchivedHead::Arrival { name_len, .. }
             | ArchivedHead::Inquire { name_len, .. }
-            | ArchivedHead::Presence { name_len, .. } => (None, usize::from(*name_len)),
+            | ArchivedHead::Presence { name_len, .. } => (Whom::Other, usize::from(*name_len)),
         };
         self.take(len);
-        reader
+        whom
     }
 
     /// The next envelope, if it is a message.

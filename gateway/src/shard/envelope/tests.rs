@@ -66,12 +66,18 @@ fn one_of_each() -> Vec<u8> {
 }
 
 #[test]
-fn a_look_ahead_finds_the_readers_of_the_messages_among_all_kinds() {
+fn a_look_ahead_finds_readers_and_those_who_are_answered_among_all_kinds() {
     let batch = one_of_each();
-    let all: Vec<_> = Envelopes::new(&batch).readers().collect();
+    let mut all: Vec<_> = Envelopes::new(&batch).whom().collect();
     assert_eq!(all.len(), 8);
-    let readers: Vec<_> = all.into_iter().flatten().collect();
-    assert_eq!(readers, [user_hash(7, "bob"), user_hash(7, "eve")]);
+    all.retain(|whom| *whom != Whom::Other);
+    let (bob, eve) = (user_hash(7, "bob"), user_hash(7, "eve"));
+    let answered = Envelopes::new(&batch).find_map(|envelope| match envelope {
+        Envelope::Answer { user, .. } => Some(user),
+        _ => None,
+    });
+    let answered = Whom::Sender(answered.expect("one of each kind"));
+    assert_eq!(all, [Whom::Reader(bob), answered, Whom::Reader(eve)]);
 }
 
 #[test]

@@ -195,6 +195,13 @@ impl Outbox {
         }
     }
 
+    /// Who waits for the answers to the oldest `count` messages.
+    pub(in super::super) fn awaiting(&self, count: usize) -> impl Iterator<Item = ReplyTo> {
+        (0..count)
+            .map_while(|at| self.unacked.get(at))
+            .filter_map(Entry::reply)
+    }
+
     /// Messages in it whose senders wait for an answer.
     pub fn awaited(&self) -> u32 {
         self.awaited

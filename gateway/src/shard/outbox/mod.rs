@@ -100,6 +100,12 @@ impl Outbox {
         prefetch(first.wrapping_add(64));
     }
 
+    /// The same for where answers are.
+    #[inline(always)]
+    pub fn prefetch_answers(&self) {
+        prefetch(&self.answers);
+    }
+
     /// The same for what tells where the newest bytes end.
     #[inline(always)]
     pub fn prefetch_chunk(&self) {
