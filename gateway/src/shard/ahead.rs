@@ -24,6 +24,8 @@ use super::user::Sends;
 /// they need, some 16 cache lines each, is still in the nearest cache when it is used.
 pub const BLOCK: usize = 16;
 
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
 /// Cache lines of a connection in its slot.
 const CONNECTION_LINES: usize = 3;
 /// Cache lines of a user in its slot.
@@ -91,17 +93,18 @@ impl Shard {
         self.prefetch_newest_sends(&framed);
     }
 
-    /// These frames come next: what the readers of the first [`BLOCK`] sends among them need.
-    /// Says how many bytes were looked at.
+    /// These frames come next: what the readers of the first sends among them need, up to
+    /// [`BLOCK`] of them in as many lines. Says how many bytes were looked at.
     pub(super) fn expect_frames(&self, input: &[u8]) -> usize {
         let payload_bytes_max = self.limits.payload_bytes_max;
         // Decoding would wait for one line after another.
-        for line in input.chunks(64).take(BLOCK) {
+        for line in input.chunks(LINE).take(BLOCK) {
             prefetch(line.as_ptr());
         }
         let mut hashes = Few::new(UserHash(0));
         let mut at = 0;
         while !hashes.is_full()
+            && at < LINE * BLOCK
             && let Ok(Decoded::Frame(frame, frame_len)) =
                 framed::decode(&input[at..], &DecodeLimits { payload_bytes_max })
         {

@@ -46,7 +46,8 @@ pub struct Limits {
     pub ttl_default_ms: u64,
     /// Longest time to live a sender may ask for, milliseconds.
     pub ttl_max_ms: u64,
-    /// Answers a framed sender may still ask for again after a reconnect.
+    /// Answers a framed sender may still ask for again after a reconnect; up to a quarter more
+    /// are kept, and then forgotten together.
     pub remembered_answers_max: usize,
     /// Users that have left and whose answers are remembered; above it the one that
     /// left first is forgotten before its minute is over, since a storm of short

@@ -1,7 +1,7 @@
 //! A run: classic sends that stand one behind the other in a segment.
 //!
 //! A client with many messages in flight writes them in one go. What their readers need
-//! is touched for all of them first (see [`ahead`](super::ahead)), so that these waits for
+//! is prefetched for all of them first (see [`ahead`](super::ahead)), so that these waits for
 //! memory overlap, too, and not only those of the first send of each segment.
 //!
 //! Owner: the shard of the sender's connection.
@@ -11,6 +11,7 @@ use iris_ring::prefetch;
 use iris_storage::{UserHash, user_hash};
 
 use super::Shard;
+use super::ahead::{BLOCK, LINE};
 use super::slots::Key;
 
 /// Sends of one segment that are looked at together.
@@ -43,7 +44,7 @@ impl Shard {
             return if is_routed { first.end } else { 0 };
         }
         // Decoding goes through them one by one, and would wait for one line after another.
-        for line in input[first.end..].chunks(64) {
+        for line in input[first.end..].chunks(LINE).take(BLOCK) {
             prefetch(line.as_ptr());
         }
         let mut run = [first; RUN];
