@@ -8,6 +8,7 @@
 
 use iris_ring::prefetch;
 
+use super::search::partition_point;
 use super::unacked::Entry;
 
 /// Places of a ring that was never used.
@@ -94,15 +95,7 @@ impl Entries {
     /// How many of the oldest `is_before` holds for; it holds for none behind the first
     /// that it does not hold for.
     pub(super) fn count_until(&self, is_before: impl Fn(&Entry) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.get(middle) {
-                Some(entry) if is_before(entry) => low = middle + 1,
-                _ => high = middle,
-            }
-        }
-        low
+        partition_point(0..self.len(), |at| self.get(at).is_some_and(&is_before))
     }
 
     /// Gives back what a burst took; to be called when it is empty.

@@ -37,6 +37,7 @@ mod presence;
 mod receive;
 mod route;
 mod run;
+mod search;
 mod slots;
 mod steps;
 mod timers;

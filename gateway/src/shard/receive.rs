@@ -147,8 +147,9 @@ impl Shard {
                 }
                 Some(Protocol::Classic) => self.classic_command(id, rest, cut),
                 Some(Protocol::Framed) => {
-                    if at >= expected {
-                        expected = at + self.expect_frames(rest).max(1);
+                    // The first was, with those of other connections.
+                    if at > 0 && at >= expected {
+                        expected = at + self.expect_frames(rest);
                     }
                     self.frame(id, rest)
                 }

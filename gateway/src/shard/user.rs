@@ -12,6 +12,7 @@ use iris_protocol::Outcome;
 use iris_ring::prefetch;
 use iris_storage::{UserHash, user_hash};
 
+use super::search::partition_point;
 use super::slots::Key;
 
 /// A session whose messages come through the inbox, because there are older ones
@@ -85,17 +86,10 @@ impl Sends {
             high = at;
             step = (step * 2).max(NEWEST);
         }
-        while low < high {
-            let middle = low.midpoint(high);
-            if is_before(middle) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        match self.recent.get(low) {
-            Some(send) if send.sequence == sequence => Ok(low),
-            _ => Err(low),
+        let place = partition_point(low..high, is_before);
+        match self.recent.get(place) {
+            Some(send) if send.sequence == sequence => Ok(place),
+            _ => Err(place),
         }
     }
 }

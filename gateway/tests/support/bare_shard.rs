@@ -1,12 +1,12 @@
-//! One shard with nothing around it: classic users that are logged in and live,
-//! and sockets that take every byte and acknowledge it at once. For measuring what
-//! the shard itself costs.
+//! One shard with nothing around it: users that are logged in and live, and sockets
+//! that take every byte and acknowledge it at once. For measuring what the shard
+//! itself costs.
 
 use iris_gateway::shard::{Authenticator, BLOCK, Effect, Key, Limits, Now, Shard, ShardOptions};
 use iris_protocol::{Name, classic};
 use iris_storage::{Reply, Request};
 
-pub struct Everybody;
+struct Everybody;
 
 impl Authenticator for Everybody {
     fn admits(&self, _user: &str, _credential: Option<&[u8]>) -> bool {
@@ -14,17 +14,16 @@ impl Authenticator for Everybody {
     }
 }
 
-/// The shard, its users' connections, and one send for each of them.
-pub struct BareShard {
+/// The shard and its connections, whoever speaks on them.
+pub struct Bare {
     shard: Shard,
-    connections: Vec<Key>,
-    sends: Vec<Vec<u8>>,
+    pub connections: Vec<Key>,
     next: usize,
 }
 
-impl BareShard {
-    /// So many users, each of whom sends 64 bytes to another.
-    pub fn new(users: usize) -> BareShard {
+impl Bare {
+    /// A connection for each of these logins.
+    pub fn new(logins: impl Iterator<Item = Vec<u8>>) -> Bare {
         let mut shard = Shard::new(ShardOptions {
             core: 0,
             cores: 1,
@@ -37,62 +36,71 @@ impl BareShard {
             core_ms: 1,
             unix_ms: 1_700_000_000_000,
         });
-        let name = |user: usize| format!("user-{user}");
         let mut connections = Vec::new();
-        let mut sends = Vec::new();
-        for user in 0..users {
-            let mut login = Vec::new();
-            let own = name(user);
-            classic::encode_login(&mut login, Name::parse(own.as_bytes()).expect("a name"));
+        for login in logins {
             let key = shard.accepted();
             shard.received(key, &login);
             connections.push(key);
-            let reader = name((user * 7_919 + 1) % users);
-            let mut send = Vec::new();
-            let reader = Name::parse(reader.as_bytes()).expect("a name");
-            classic::encode_send(&mut send, reader, &[b'x'; 64]);
-            sends.push(send);
         }
-        let mut bare = BareShard {
+        let next = 0;
+        let mut bare = Bare {
             shard,
             connections,
-            sends,
-            next: 0,
+            next,
         };
-        // The store says that the inboxes are empty.
-        let effects = std::mem::take(bare.shard.effects());
-        for request in effects.store {
-            if let Request::Page { token, from, .. } = request {
-                bare.shard.stored(Reply::Page {
-                    token,
-                    messages: Vec::new(),
-                    next: from,
-                    end: true,
-                    lost: 0,
-                });
-            }
-        }
+        bare.find_inboxes_empty();
         bare.flush();
         bare
     }
 
-    /// A turn in which so many messages are received, routed, sent and acknowledged.
-    pub fn turn(&mut self, messages: usize) {
-        self.shard.begin_turn();
-        for _ in 0..messages.div_ceil(BLOCK) {
-            let users = self.connections.len();
-            let first = self.next;
-            self.next = first.wrapping_add(104_729 * BLOCK);
-            let block = (0..BLOCK).map(|n| first.wrapping_add(104_729 * n) % users);
-            let segments = block
-                .clone()
-                .map(|at| (self.connections[at], &self.sends[at][..]));
-            self.shard.expect_received(segments.clone());
-            for (connection, segment) in segments {
-                self.shard.received(connection, segment);
+    /// The store says that the inboxes are empty: how deep they are, if it is asked, and
+    /// then their pages.
+    fn find_inboxes_empty(&mut self) {
+        loop {
+            let requests = std::mem::take(&mut self.shard.effects().store);
+            if requests.is_empty() {
+                break;
+            }
+            for request in requests {
+                match request {
+                    Request::Page { token, from, .. } => self.shard.stored(Reply::Page {
+                        token,
+                        messages: Vec::new(),
+                        next: from,
+                        end: true,
+                        lost: 0,
+                    }),
+                    Request::Account { token, .. } => self.shard.stored(Reply::Account {
+                        token,
+                        messages: 0,
+                        bytes: 0,
+                        last_seen_ms: 0,
+                    }),
+                    _ => {}
+                }
             }
         }
-        self.flush();
+    }
+
+    pub fn begin_turn(&mut self) {
+        self.shard.begin_turn();
+    }
+
+    /// The connections that speak next, by their numbers.
+    pub fn next_block(&mut self) -> impl Iterator<Item = usize> + Clone + use<> {
+        let users = self.connections.len();
+        let first = self.next;
+        self.next = first.wrapping_add(104_729 * BLOCK);
+        (0..BLOCK).map(move |n| first.wrapping_add(104_729 * n) % users)
+    }
+
+    /// A block of segments, each with the number of the connection it came on.
+    pub fn receive<'a>(&mut self, block: impl Iterator<Item = (usize, &'a [u8])> + Clone) {
+        let segments = block.map(|(at, segment)| (self.connections[at], segment));
+        self.shard.expect_received(segments.clone());
+        for (connection, segment) in segments {
+            self.shard.received(connection, segment);
+        }
     }
 
     /// Messages whose readers have them.
@@ -100,7 +108,8 @@ impl BareShard {
         self.shard.metrics.delivered
     }
 
-    fn flush(&mut self) {
+    /// What is to be sent is taken, and acknowledged at once.
+    pub fn flush(&mut self) {
         let mut until_expected = 0;
         loop {
             if until_expected == 0 {
@@ -125,5 +134,50 @@ impl BareShard {
             }
         }
         self.shard.effects().connections.clear();
+    }
+}
+
+/// Classic users, and one send for each of them.
+pub struct BareShard {
+    bare: Bare,
+    sends: Vec<Vec<u8>>,
+}
+
+impl BareShard {
+    /// So many users, each of whom sends 64 bytes to another.
+    pub fn new(users: usize) -> BareShard {
+        let name = |user: usize| format!("user-{user}");
+        let logins = (0..users).map(|user| {
+            let mut login = Vec::new();
+            let own = name(user);
+            classic::encode_login(&mut login, Name::parse(own.as_bytes()).expect("a name"));
+            login
+        });
+        let sends = (0..users).map(|user| {
+            let mut send = Vec::new();
+            let reader = name((user * 7_919 + 1) % users);
+            let reader = Name::parse(reader.as_bytes()).expect("a name");
+            classic::encode_send(&mut send, reader, &[b'x'; 64]);
+            send
+        });
+        BareShard {
+            bare: Bare::new(logins),
+            sends: sends.collect(),
+        }
+    }
+
+    /// A turn in which so many messages are received, routed, sent and acknowledged.
+    pub fn turn(&mut self, messages: usize) {
+        self.bare.begin_turn();
+        for _ in 0..messages.div_ceil(BLOCK) {
+            let block = self.bare.next_block();
+            self.bare.receive(block.map(|at| (at, &self.sends[at][..])));
+        }
+        self.bare.flush();
+    }
+
+    /// Messages whose readers have them.
+    pub fn delivered(&self) -> u64 {
+        self.bare.delivered()
     }
 }
