@@ -15,7 +15,7 @@ use tracing::error;
 
 use crate::ledger::Ledger;
 use crate::request::{FailureKind, Reply, Request};
-use crate::user::{UserHash, database_of};
+use crate::user::{UserHash, UserKey, database_of};
 
 /// A request and the client it came from.
 pub(crate) struct Envelope<R> {
@@ -63,6 +63,25 @@ pub(crate) enum Write {
 }
 
 impl Write {
+    /// Where in a batch it goes: by user, as keys do. A beat says something of all that came before it, so it is the last.
+    pub(crate) fn place(&self) -> Option<UserKey> {
+        match self {
+            Write::Append { user, .. }
+            | Write::Burn { user, .. }
+            | Write::Seen { user, .. }
+            | Write::Expire { user, .. } => Some(user.key()),
+            Write::Beat { .. } | Write::Resume(_) | Write::GiveUp | Write::Close => None,
+        }
+    }
+
+    /// The bytes of its record.
+    pub(crate) fn record_len(&self) -> u64 {
+        match self {
+            Write::Append { record, .. } => record.len() as u64,
+            _ => 0,
+        }
+    }
+
     /// The token its reply carries, if it gets one.
     pub(crate) fn token(&self) -> Option<u64> {
         match self {

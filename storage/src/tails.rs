@@ -8,6 +8,7 @@
 //! Invariant: nobody is forgotten whose account on disk does not tell where the inbox ends. What is left to
 //! write is spread over the batches: one account of the old generation for each user that enters the young one.
 
+use std::collections::hash_map::Entry;
 use std::mem;
 
 use ahash::AHashMap;
@@ -52,10 +53,10 @@ impl Tails {
 
     /// The user, if remembered.
     pub(crate) fn recall(&mut self, user: UserKey) -> Option<&mut Inbox> {
-        if let Some(inbox) = self.old.remove(&user) {
-            self.young.insert(user, inbox);
+        match self.young.entry(user) {
+            Entry::Occupied(young) => Some(young.into_mut()),
+            Entry::Vacant(place) => Some(place.insert(self.old.remove(&user)?)),
         }
-        self.young.get_mut(&user)
     }
 
     pub(crate) fn remember(&mut self, user: UserKey, inbox: Inbox) -> &mut Inbox {

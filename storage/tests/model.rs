@@ -34,6 +34,14 @@ enum Op {
     },
 }
 
+impl Op {
+    fn user(&self) -> usize {
+        match self {
+            Op::Append { user, .. } | Op::Burn { user, .. } | Op::Seen { user, .. } => *user,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Together(Vec<Op>),
@@ -132,6 +140,9 @@ fn together(
     ops: &[Op],
     quotas: &Quotas,
 ) {
+    // Requests for several users take effect in any order, unless they come in that of their keys.
+    let mut ops: Vec<&Op> = ops.iter().collect();
+    ops.sort_by_key(|op| rig.user(USERS[op.user()]));
     let mut expected = Vec::new();
     for op in ops {
         match op {

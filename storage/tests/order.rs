@@ -8,10 +8,16 @@ use rig::Rig;
 
 #[test]
 fn the_messages_of_a_user_stay_in_the_order_of_their_appends() {
+    // Across many small batches, and within large ones, which are done in the order of keys.
+    for commit_requests_max in [7, 1000] {
+        the_order_holds(commit_requests_max);
+    }
+}
+
+fn the_order_holds(commit_requests_max: usize) {
     let folder = tempfile::tempdir().expect("a folder");
-    // Small batches, so that the order has to hold across many of them.
     let mut rig = Rig::with(StoreOptions {
-        commit_requests_max: 7,
+        commit_requests_max,
         ..rig::options(folder.path())
     });
     let names: Vec<String> = (0..10).map(|n| format!("user{n}")).collect();
@@ -19,16 +25,14 @@ fn the_messages_of_a_user_stay_in_the_order_of_their_appends() {
         let request = rig.append_request(&names[n as usize % 10], &n.to_be_bytes(), 0);
         rig.client.submit(request);
     }
-    let mut last = 0;
-    for token in 1..=2000 {
+    // Between users there is no order.
+    let mut last = [(0, 0); 10];
+    for _ in 0..2000 {
         match rig.reply() {
-            Reply::Appended {
-                token: replied,
-                sequence,
-            } => {
-                assert_eq!(replied, token);
-                assert!(sequence > last);
-                last = sequence;
+            Reply::Appended { token, sequence } => {
+                let last = &mut last[(token - 1) as usize % 10];
+                assert!(token > last.0 && sequence > last.1);
+                *last = (token, sequence);
             }
             other => panic!("{other:?}"),
         }

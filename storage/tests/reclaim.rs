@@ -2,9 +2,10 @@
 
 mod rig;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use iris_storage::{Reply, StoreOptions};
+use iris_storage::{Reply, Request, StoreOptions};
 use rig::{Rig, name};
 
 const USERS: u64 = 8;
@@ -14,19 +15,25 @@ const KEEPER: u64 = USERS - 1;
 /// One round of messages to all users, interleaved, so that each table holds some of everybody's.
 fn fill(rig: &mut Rig, kept: &mut Vec<u64>) {
     const EACH: u64 = 150;
+    let mut of_keeper = BTreeSet::new();
     for _ in 0..EACH {
         for user in 0..USERS {
             let request = rig.append_request(&name(user), &[user as u8; 400], 0);
+            if let Request::Append { token, .. } = request
+                && user == KEEPER
+            {
+                of_keeper.insert(token);
+            }
             rig.client.submit(request);
         }
         // Every tenth of the keeper's has expired: those go, too.
         let request = rig.append_request(&name(KEEPER), b"old", 1_000);
         rig.client.submit(request);
     }
-    for place in 0..EACH * (USERS + 1) {
+    for _ in 0..EACH * (USERS + 1) {
         match rig.reply() {
-            Reply::Appended { sequence, .. } if place % (USERS + 1) == KEEPER => {
-                kept.push(sequence)
+            Reply::Appended { token, sequence } if of_keeper.contains(&token) => {
+                kept.push(sequence);
             }
             Reply::Appended { .. } => {}
             other => panic!("{other:?}"),
