@@ -41,6 +41,8 @@ pub(crate) struct Batch {
     /// As the database has them.
     totals_before: Totals,
     replies: Vec<(usize, Reply)>,
+    /// The numbers of the requests that they are for.
+    replied: Vec<u64>,
     dirty: Vec<UserKey>,
     /// Who waits for a beat.
     beats: Vec<Sender<()>>,
@@ -61,6 +63,7 @@ impl Batch {
             now_ms: clock::now_ms(),
             totals_before: ledger.totals,
             replies: Vec::with_capacity(requests),
+            replied: Vec::with_capacity(requests),
             dirty: Vec::new(),
             beats: Vec::new(),
             needs_sync: false,
@@ -69,15 +72,22 @@ impl Batch {
         }
     }
 
-    /// Takes a request into the batch.
+    /// Takes a request into the batch; `number` says when it came.
     ///
     /// # Errors
     /// If no sequence is to be had. The request is answered as failed, and the batch must not be committed.
     pub(crate) fn apply(
         &mut self,
         ledger: &mut Ledger,
+        number: u64,
         envelope: Envelope<Write>,
     ) -> io::Result<Step> {
+        let step = self.take(ledger, envelope);
+        self.replied.resize(self.replies.len(), number);
+        step
+    }
+
+    fn take(&mut self, ledger: &mut Ledger, envelope: Envelope<Write>) -> io::Result<Step> {
         let client = envelope.client;
         self.tally.requests += 1;
         match envelope.request {
@@ -164,9 +174,10 @@ impl Batch {
     }
 
     /// Answers a request without doing it.
-    pub(crate) fn refuse(&mut self, client: usize, token: u64, error: FailureKind) {
+    pub(crate) fn refuse(&mut self, number: u64, client: usize, token: u64, error: FailureKind) {
         self.tally.requests += 1;
         self.replies.push((client, Reply::Failed { token, error }));
+        self.replied.push(number);
     }
 
     /// Writes the batch: from here on the database shows it, and a sync makes it durable. `began`: when its writing was.
@@ -205,8 +216,11 @@ impl Batch {
         };
         // An open snapshot keeps files from being deleted, which is what beats are for.
         drop(self.snapshot);
+        // As the requests came: what the clients remember of them lies side by side.
+        let mut replies: Vec<_> = self.replied.into_iter().zip(self.replies).collect();
+        replies.sort_unstable_by_key(|(number, _)| *number);
         Ok(Written {
-            replies: self.replies,
+            replies: replies.into_iter().map(|(_, reply)| reply).collect(),
             beats: self.beats,
             tally: self.tally,
             needs_sync: self.needs_sync,

@@ -55,10 +55,12 @@ pub(crate) struct Committer {
     window: Duration,
     requests_max: usize,
     bytes_max: u64,
-    /// Taken from the queue and not yet in a batch; at most `requests_max`.
-    pending: VecDeque<Envelope<Write>>,
+    /// Taken from the queue and not yet in a batch, each with its number; at most `requests_max`.
+    pending: VecDeque<(u64, Envelope<Write>)>,
     /// So many of them at the front are in order: the rest of a batch.
     in_order: usize,
+    /// Requests taken so far.
+    taken: u64,
     /// Who waits for the batch in the making, to be told if it comes to nothing.
     in_hand: Vec<(usize, u64)>,
     batches: u64,
@@ -75,6 +77,7 @@ impl Committer {
             bytes_max: (options.commit_bytes_max as u64).max(1),
             pending: VecDeque::new(),
             in_order: 0,
+            taken: 0,
             in_hand: Vec::new(),
             batches: 0,
             closing: false,
@@ -184,7 +187,10 @@ impl Committer {
                     self.stop(ledger);
                 }
             }
-            _ => self.pending.push_back(envelope),
+            _ => {
+                self.taken += 1;
+                self.pending.push_back((self.taken, envelope));
+            }
         }
     }
 
@@ -197,7 +203,7 @@ impl Committer {
         let mut batch = Batch::new(ledger, self.batches, self.in_order);
         self.in_hand.clear();
         while self.in_order > 0
-            && let Some(envelope) = self.pending.pop_front()
+            && let Some((number, envelope)) = self.pending.pop_front()
         {
             self.in_order -= 1;
             let token = envelope.request.token();
@@ -207,14 +213,14 @@ impl Committer {
             if let Write::Append { token, .. } = envelope.request
                 && refuses_appends
             {
-                batch.refuse(client, token, FailureKind::DiskFull);
+                batch.refuse(number, client, token, FailureKind::DiskFull);
                 continue;
             }
-            match batch.apply(ledger, envelope) {
+            match batch.apply(ledger, number, envelope) {
                 Ok(Step::Taken) => {}
                 Ok(Step::NotYet(envelope)) => {
                     self.in_hand.pop();
-                    self.pending.push_front(envelope);
+                    self.pending.push_front((number, envelope));
                     self.in_order += 1;
                     break;
                 }
@@ -237,14 +243,14 @@ impl Committer {
             return;
         }
         let mut bytes = 0;
-        let of_batch = self.pending.iter().take_while(|envelope| {
+        let of_batch = self.pending.iter().take_while(|(_, envelope)| {
             let fits = bytes < self.bytes_max;
             bytes += envelope.request.record_len();
             fits
         });
         self.in_order = of_batch.count();
         let of_batch = &mut self.pending.make_contiguous()[..self.in_order];
-        of_batch.sort_by_key(|envelope| {
+        of_batch.sort_by_key(|(_, envelope)| {
             let place = envelope.request.place();
             (place.is_none(), place)
         });
@@ -302,7 +308,7 @@ impl Committer {
         let mut replies = Vec::with_capacity(self.pending.len());
         let mut seen_lost = 0;
         self.in_order = 0;
-        for envelope in self.pending.drain(..) {
+        for (_, envelope) in self.pending.drain(..) {
             match envelope.request.token() {
                 Some(token) => replies.push((envelope.client, unwritable(token))),
                 None => {

@@ -183,7 +183,7 @@ mod tests {
                 name,
                 record,
             };
-            let taken = batch.apply(&mut ledger, Envelope { client: 0, request });
+            let taken = batch.apply(&mut ledger, 1, Envelope { client: 0, request });
             assert!(matches!(taken, Ok(Step::Taken)));
         }
         assert!(batch.commit(&mut ledger, Instant::now()).is_ok());
@@ -195,7 +195,7 @@ mod tests {
             name,
             head: 40,
         };
-        let taken = batch.apply(&mut ledger, Envelope { client: 0, request });
+        let taken = batch.apply(&mut ledger, 1, Envelope { client: 0, request });
         assert!(matches!(taken, Ok(Step::Taken)));
         assert!(batch.commit(&mut ledger, Instant::now()).is_ok());
 

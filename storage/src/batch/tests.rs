@@ -46,7 +46,7 @@ fn whatever_is_promised_is_synced() {
     for ((request, expected), number) in requests.zip(expected).zip(1..) {
         let mut batch = Batch::new(&ledger, number, 1);
         batch
-            .apply(&mut ledger, Envelope { client: 0, request })
+            .apply(&mut ledger, 1, Envelope { client: 0, request })
             .expect("a sequence");
         let written = batch.commit(&mut ledger, Instant::now());
         assert_eq!(
