@@ -32,7 +32,12 @@ pub(crate) const MESSAGES: &str = "messages";
 pub(crate) const USERS: &str = "users";
 /// Accounts are few and small beside messages.
 const USERS_MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
-const L0_THRESHOLD: u8 = 8;
+/// Runs in level 0 that are merged into level 1 together. It lies below what lets writes wait ([`L0_RUNS_MAX`]); with 8
+/// each message was merged with level 1 twice as often.
+const L0_THRESHOLD: u8 = 16;
+/// With it the goal for level 1 is half a gigabyte, about what level 0 brings.
+const TABLE_BYTES: u64 = 32 * 1024 * 1024;
+
 const OPEN_TABLES_MAX: usize = 512;
 /// Between two looks at a flush.
 const FLUSH_PAUSE: Duration = Duration::from_millis(1);
@@ -281,7 +286,7 @@ pub(crate) fn open(
 fn messages_options(options: &StoreOptions) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)
-        .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(L0_THRESHOLD)))
+        .compaction_strategy(merges())
         .data_block_compression_policy(CompressionPolicy::disabled())
         .index_block_compression_policy(CompressionPolicy::disabled())
         .filter_policy(FilterPolicy::disabled())
@@ -292,10 +297,19 @@ fn messages_options(options: &StoreOptions) -> KeyspaceCreateOptions {
 fn users_options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(USERS_MEMTABLE_BYTES)
-        .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(L0_THRESHOLD)))
+        .compaction_strategy(merges())
         .data_block_compression_policy(CompressionPolicy::disabled())
         .index_block_compression_policy(CompressionPolicy::disabled())
         .manual_journal_persist(true)
+}
+
+fn merges() -> Arc<Leveled> {
+    let leveled = Leveled::default();
+    Arc::new(
+        leveled
+            .with_l0_threshold(L0_THRESHOLD)
+            .with_table_target_size(TABLE_BYTES),
+    )
 }
 
 /// The number of a database that holds anything.

@@ -119,8 +119,8 @@ pub(crate) struct Leash {
 
 /// Records between two looks at the leash.
 const LEASH_RECORDS: u32 = 4096;
-/// Below the number from which on writes wait.
-const LEASH_RUNS_MAX: usize = 20;
+/// Runs in level 0 at which it gives itself up: fewer than let writes wait.
+pub(crate) const LEASH_RUNS_MAX: usize = 20;
 
 impl Leash {
     fn is_taut(&self) -> bool {

@@ -25,7 +25,7 @@ use super::{Keeper, Round};
 use crate::account;
 use crate::client::Write;
 use crate::database::Tables;
-use crate::reclaim::{Leash, Reclaim};
+use crate::reclaim::{LEASH_RUNS_MAX, Leash, Reclaim};
 use crate::user::{UserKey, message_key, split_message_key};
 
 /// fjall leaves a journal that has grown beyond this, when it next writes a table.
@@ -34,9 +34,6 @@ const JOURNAL_LEFT_AT: u64 = 64_000_000;
 const FILL_BYTES: usize = 256 * 1024;
 /// A merge on a busy machine, bytes a second.
 const MERGE_SPEED: u64 = 50 << 20;
-/// New runs of tables that may gather during a merge, which holds back all others; writes wait from 24 on.
-const MERGE_RUNS_MAX: u64 = 8;
-
 /// A file stays for as long as a page that was begun before is read; what is there after so many rotations stays.
 const ROTATIONS_MAX: u8 = 3;
 /// What a merge wrote that came to nothing stays on the disk until the database is opened again: few such tries.
@@ -75,13 +72,17 @@ impl Round {
         }
     }
 
-    /// Whether writes would hardly notice a merge of so many bytes.
+    /// Whether a merge of so many bytes would come to an end before too many new runs have gathered: it holds back all
+    /// other merges.
     fn may_merge(&self, keeper: &Keeper, tables_bytes: u64) -> bool {
         let has_failed = keeper
             .merge_failed_at
             .is_some_and(|at| at.elapsed() < MERGE_AGAIN_AFTER);
         let seconds = tables_bytes / MERGE_SPEED + 1;
-        !has_failed && keeper.bytes_per_second * seconds <= MERGE_RUNS_MAX * self.memtable_bytes
+        let runs = |tables: &Tables| tables.messages.tree.l0_run_count();
+        let runs = self.databases.lend(keeper.number, runs);
+        let runs_left = LEASH_RUNS_MAX.saturating_sub(runs.unwrap_or(LEASH_RUNS_MAX)) as u64;
+        !has_failed && keeper.bytes_per_second * seconds <= runs_left * self.memtable_bytes
     }
 
     fn shrink_tables(&self, keeper: &mut Keeper, goal: u64) {
