@@ -3,15 +3,17 @@
 //! Owner: the committer, through its ledger; the letting go is done by a thread of its own, `iris-bury-N`. lsm-tree
 //! drops what no version needs any more while it holds the lock that every write takes: a memtable of 32 MB, entry by
 //! entry, and the files of merged tables held up commits by 75 to 200 ms. So the committer keeps a reference to what it
-//! sees in use, and hands it over when it sees it no longer; the thread drops it after the database did.
+//! sees in use, and hands it over when it sees it no longer; the thread drops it after the database did. Files, those of
+//! left journals too, it gives back piece by piece ([`crate::giving_back`]).
 //!
 //! Queue: bounded ([`QUEUE_MAX`]); when it is full the committer waits, so that memory is not taken faster than it is
 //! let go of. Invariant: a `Burial` holds nothing once it is dropped, so the database can be closed, and opened again,
 //! without a file going afterwards whose name is in use again.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ahash::AHashSet;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -20,6 +22,7 @@ use lsm_tree::{Memtable, Table};
 use tracing::warn;
 
 use crate::database::Tables;
+use crate::giving_back::GivingBack;
 use crate::priority;
 
 /// What may wait: as many memtables as fjall lets wait for their flush, of both keyspaces.
@@ -35,8 +38,10 @@ enum Dead {
     Tables {
         keyspace: Keyspace,
         version: u64,
-        _tables: Vec<Table>,
+        tables: Vec<Table>,
     },
+    /// Of a journal that the database will remove.
+    File(PathBuf),
 }
 
 impl Dead {
@@ -53,6 +58,7 @@ impl Dead {
                 let older = keyspace.tree.version_free_list_len() as u64;
                 newest.saturating_sub(older) >= *version
             }
+            Dead::File(_) => true,
         }
     }
 }
@@ -91,7 +97,7 @@ impl InUse {
             Dead::Tables {
                 keyspace: self.keyspace.clone(),
                 version: self.version,
-                _tables: tables,
+                tables,
             }
         });
         sealed.into_iter().chain(merged)
@@ -126,12 +132,14 @@ impl Burial {
     pub(crate) fn look(&mut self) {
         for keyspace in &mut self.in_use {
             for gone in keyspace.look() {
-                if let Some(dead) = &self.dead {
-                    // If the thread is gone, it is let go of here.
-                    let _gone = dead.send(gone);
-                }
+                hand_over(self.dead.as_ref(), gone);
             }
         }
+    }
+
+    /// The database has left this journal, and will remove it.
+    pub(crate) fn journal_left(&self, path: PathBuf) {
+        hand_over(self.dead.as_ref(), Dead::File(path));
     }
 }
 
@@ -145,32 +153,51 @@ impl Drop for Burial {
     }
 }
 
+fn hand_over(thread: Option<&Sender<Dead>>, gone: Dead) {
+    if let Some(thread) = thread {
+        // If the thread is gone, it is let go of here.
+        let _gone = thread.send(gone);
+    }
+}
+
 fn bury(dead: &Receiver<Dead>) {
     priority::stand_far_back();
     let mut held: Vec<Dead> = Vec::new();
+    let mut files = GivingBack::default();
     let mut look_after = LOOK_AFTER;
+    let mut looked_at = Instant::now();
     loop {
-        let next = if held.is_empty() {
+        let next = if let Some(pause) = files.step() {
+            dead.recv_timeout(pause)
+        } else if held.is_empty() && files.is_empty() {
             dead.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             dead.recv_timeout(look_after)
         };
         match next {
             Ok(gone) => {
+                match &gone {
+                    Dead::Memtable(_) => {}
+                    Dead::Tables { tables, .. } => {
+                        tables.iter().for_each(|table| files.hold(&table.path));
+                    }
+                    Dead::File(path) => files.hold(path),
+                }
                 held.push(gone);
                 look_after = LOOK_AFTER;
             }
+            Err(RecvTimeoutError::Timeout) if looked_at.elapsed() < look_after => continue,
             Err(RecvTimeoutError::Timeout) => look_after = (look_after * 2).min(LOOK_AFTER_MAX),
             Err(RecvTimeoutError::Disconnected) => return,
         }
         held.retain(|gone| !gone.is_let_go());
+        files.look();
+        looked_at = Instant::now();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     /// A table more, and a chance for the database to let go of what is old.
@@ -193,10 +220,10 @@ mod tests {
         let mut dead: Vec<Dead> = in_use.look().collect();
         let holds = |dead: &[Dead], tables: &[Table]| {
             dead.iter().any(|gone| match gone {
-                Dead::Tables { _tables, .. } => tables
+                Dead::Tables { tables: held, .. } => tables
                     .iter()
-                    .all(|table| _tables.iter().any(|held| held.id() == table.id())),
-                Dead::Memtable(_) => false,
+                    .all(|table| held.iter().any(|held| held.id() == table.id())),
+                _ => false,
             })
         };
         assert!(holds(&dead, &merged));

@@ -71,7 +71,9 @@ impl GivingBack {
                 file,
                 path: path.to_path_buf(),
             }),
-            Err(error) => debug!(%error, path = %path.display(), "a file will be given back at once"),
+            Err(error) => {
+                debug!(%error, path = %path.display(), "a file will be given back at once")
+            }
         }
     }
 

@@ -19,13 +19,15 @@ use crate::recovery;
 /// One journal file.
 pub(crate) struct Journal {
     pub(crate) number: u64,
+    pub(crate) path: PathBuf,
     file: File,
 }
 
 impl Journal {
     fn open(database: &Path, number: u64) -> io::Result<Journal> {
-        let file = File::open(database.join(format!("{number}.jnl")))?;
-        Ok(Journal { number, file })
+        let path = database.join(format!("{number}.jnl"));
+        let file = File::open(&path)?;
+        Ok(Journal { number, path, file })
     }
 
     /// Everything that was written to it before is on the disk afterwards.

@@ -47,7 +47,7 @@ pub(crate) struct Ledger {
     /// Look-ups since the store was opened, for users who were not remembered.
     pub(crate) tail_misses: u64,
     /// What the database has in use.
-    burial: Burial,
+    pub(crate) burial: Burial,
     /// Ends with it.
     _writeback: Option<Writeback>,
 }

@@ -29,6 +29,7 @@ mod disk;
 mod durable;
 mod error;
 mod folder;
+mod giving_back;
 mod inbox;
 mod journal;
 mod ledger;
