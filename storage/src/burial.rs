@@ -198,6 +198,9 @@ fn bury(dead: &Receiver<Dead>) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     /// A table more, and a chance for the database to let go of what is old.
@@ -268,5 +271,48 @@ mod tests {
         }
         drop(burial);
         assert_eq!(Arc::strong_count(&last), 1);
+    }
+
+    /// Whether this process has the file open to write to it. Tables are open to be read.
+    fn is_held(path: &Path) -> bool {
+        let open = fs::read_dir("/proc/self/fd").expect("listed");
+        open.filter_map(Result::ok).any(|open| {
+            let info = Path::new("/proc/self/fdinfo").join(open.file_name());
+            let info = fs::read_to_string(info).unwrap_or_default();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            fs::read_link(open.path()).is_ok_and(|it| it == path)
+                && flags.is_some_and(|flags| flags.ends_with('1'))
+        })
+    }
+
+    #[test]
+    fn files_are_held_from_when_they_are_out_of_use_until_they_are_removed() {
+        let (folder, tables) = Tables::of_new();
+        write_table(&tables);
+        let mut burial = Burial::open(0, &tables);
+        // While it is held, so is the table's file.
+        let version = tables.messages.tree.current_version();
+        let table = version.iter_tables().next().expect("one was written");
+        let journal = folder.path().join("left");
+        fs::write(&journal, "content").expect("written");
+        let files = [table.path.to_path_buf(), journal.clone()];
+        assert!(!files.iter().any(|file| is_held(file)));
+        write_table(&tables);
+        tables.messages.major_compact().expect("merged");
+        burial.look();
+        burial.journal_left(journal.clone());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let wait_for = |is_so: &dyn Fn() -> bool| {
+            while !is_so() {
+                assert!(Instant::now() < deadline, "waited in vain");
+                thread::sleep(LOOK_AFTER);
+            }
+        };
+        wait_for(&|| files.iter().all(|file| is_held(file)));
+        let content = fs::File::open(&journal).expect("opened");
+        fs::remove_file(&journal).expect("removed");
+        wait_for(&|| content.metadata().expect("metadata").len() == 0);
+        drop(burial);
+        assert!(!is_held(&files[0]));
     }
 }
