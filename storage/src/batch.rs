@@ -83,6 +83,7 @@ impl Batch {
         envelope: Envelope<Write>,
     ) -> io::Result<Step> {
         let step = self.take(ledger, envelope);
+        // It has one reply at most.
         self.replied.resize(self.replies.len(), number);
         step
     }

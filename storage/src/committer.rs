@@ -7,9 +7,9 @@
 //! The requests of a batch are done in the order of their users' keys. So sequences rise with keys, as recovery wants them
 //! to, and the memtable is searched for neighbours one after the other: most of the way is in the nearest cache then.
 //!
-//! Invariants: what is asked for one user takes effect in the order it was asked; after a failed write or sync nothing is written or acknowledged until the database was opened again, because
-//! what became of the failed batches is known only then; whatever was taken from the queue is answered, also if this thread
-//! panics.
+//! Invariants: what is asked for one user takes effect in the order it was asked; after a failed write or sync nothing is
+//! written or acknowledged until the database was opened again, because what became of the failed batches is known only
+//! then; whatever was taken from the queue is answered, also if this thread panics.
 //!
 //! After a failure, or a panic, it gives up its ledger, and with it its handle on the database, tells the watch, and
 //! answers everything as unwritable, at once, until it is handed another ledger.

@@ -303,13 +303,10 @@ fn users_options() -> KeyspaceCreateOptions {
         .manual_journal_persist(true)
 }
 
+/// When tables are merged, of either keyspace.
 fn merges() -> Arc<Leveled> {
-    let leveled = Leveled::default();
-    Arc::new(
-        leveled
-            .with_l0_threshold(L0_THRESHOLD)
-            .with_table_target_size(TABLE_BYTES),
-    )
+    let leveled = Leveled::default().with_l0_threshold(L0_THRESHOLD);
+    Arc::new(leveled.with_table_target_size(TABLE_BYTES))
 }
 
 /// The number of a database that holds anything.

@@ -34,6 +34,7 @@ const JOURNAL_LEFT_AT: u64 = 64_000_000;
 const FILL_BYTES: usize = 256 * 1024;
 /// A merge on a busy machine, bytes a second.
 const MERGE_SPEED: u64 = 50 << 20;
+
 /// A file stays for as long as a page that was begun before is read; what is there after so many rotations stays.
 const ROTATIONS_MAX: u8 = 3;
 /// What a merge wrote that came to nothing stays on the disk until the database is opened again: few such tries.
