@@ -1,8 +1,8 @@
 //! Which cpus the threads run on that are no cores: the store's above all.
 //!
 //! Owner: the main thread. Threads inherit the cpus of the one that starts them, and a core is
-//! pinned to its own, so it is enough that the main thread, and those that are there by then,
-//! the allocator's, leave the cores' cpus before the store is opened.
+//! pinned to its own, so it is enough that all threads there are, main and the allocator's among
+//! them, leave the cores' cpus before the store is opened.
 
 use std::fs;
 
@@ -18,9 +18,22 @@ pub fn leave_cpus_of_cores(cpus: &[usize], cores: &[usize]) {
     if free.count() == 0 {
         return;
     }
-    for thread in threads() {
-        if let Err(error) = sched_setaffinity(Some(thread), &free) {
-            tracing::debug!(%error, "the store's threads run on the cores' cpus, too");
+    // A thread that is listed may start another before it is moved: the allocator starts its own
+    // whenever a new arena is used. So it goes on until none is listed that has not been moved.
+    let mut moved = Vec::new();
+    loop {
+        let listed = moved.len();
+        for thread in threads() {
+            if moved.contains(&thread) {
+                continue;
+            }
+            moved.push(thread);
+            if let Err(error) = sched_setaffinity(Some(thread), &free) {
+                tracing::debug!(%error, "a thread runs on the cores' cpus, too");
+            }
+        }
+        if moved.len() == listed {
+            return;
         }
     }
 }
