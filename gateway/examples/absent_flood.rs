@@ -6,9 +6,9 @@
 //! send to users who are away as fast as they get answers. It prints how long online messages took from the moment each
 //! was due, in both parts and as a ratio, and the gateway's memory. It measures and prints, and judges nothing.
 //!
-//! The clients share the machine with the gateway, and real ones would not. So those that flood stand back (nice 10),
-//! and those that measure go first (real-time priority, by `chrt` of util-linux, where it is allowed; it says if not):
-//! a client's own wait for a cpu is not the gateway's. What is left of it is shown as `late`: from the moment a message
+//! The clients share the machine with the gateway, and real ones would not. So those that flood stand back (nice 10) and
+//! run on the cpus that are not listed in CORES, if there are any; and those that measure go first (real-time priority,
+//! by `chrt` of util-linux, where it is allowed; it says if not): a client's own wait for a cpu is not the gateway's. What is left of it is shown as `late`: from the moment a message
 //! was due until it was written. And one more pair writes over a bare loopback connection, at the same rate and
 //! priority: what it shows, the machine does to a message that meets no gateway. Both parts are measured alike.
 
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use iris_protocol::framed::{DecodeLimits, Decoded, Frame, PREFACE, decode, encode};
 use iris_protocol::{Name, Outcome};
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
 const ALONE: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -90,6 +91,19 @@ fn go_first() -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// The calling thread leaves the cpus of this list to the gateway if others are left.
+fn leave_cpus_of(cores: &str) -> Result<(), Failure> {
+    let mut left = sched_getaffinity(None)?;
+    let listed = cores.split_once(',').map(|_| cores.split(','));
+    for cpu in listed.into_iter().flatten().filter(|cpu| !cpu.is_empty()) {
+        left.unset(cpu.parse()?);
+    }
+    if left.count() > 0 {
+        sched_setaffinity(None, &left)?;
+    }
+    Ok(())
 }
 
 /// What a message carries: when it was due, and when it was written.
@@ -227,7 +241,14 @@ struct Tally {
 }
 
 /// As fast as answers come.
-fn floods(address: &str, me: usize, done: &AtomicBool, tally: &Tally) -> Result<(), Failure> {
+fn floods(
+    address: &str,
+    cores: &str,
+    me: usize,
+    done: &AtomicBool,
+    tally: &Tally,
+) -> Result<(), Failure> {
+    leave_cpus_of(cores)?;
     rustix::process::setpriority_process(None, 10)?;
     let mut client = Client::login(address, &format!("flooder-{me}"))?;
     let (mut sent, mut answered) = (0u64, 0u64);
@@ -271,8 +292,7 @@ fn resident_mib(process: u32) -> u64 {
 /// Runs one part and prints it.
 fn part(
     what: &str,
-    address: &str,
-    process: u32,
+    (address, process, cores): (&str, u32, &str),
     flooders: usize,
     time: Duration,
 ) -> Result<Taken, Failure> {
@@ -305,8 +325,11 @@ fn part(
         }));
     }
     for me in 0..flooders {
-        let (address, done, tally) = (address.to_owned(), Arc::clone(&done), Arc::clone(&tally));
-        others.push(thread::spawn(move || floods(&address, me, &done, &tally)));
+        let (address, cores) = (address.to_owned(), cores.to_owned());
+        let (done, tally) = (Arc::clone(&done), Arc::clone(&tally));
+        others.push(thread::spawn(move || {
+            floods(&address, &cores, me, &done, &tally)
+        }));
     }
     let mut memory = 0;
     while start.elapsed() < WARM_UP + time {
@@ -401,16 +424,16 @@ fn main() -> Result<(), Failure> {
     let cores = arguments.next().unwrap_or_else(|| "all".to_owned());
     let data = tempfile::tempdir()?;
     let gateway = Gateway::start(data.path().to_str().ok_or("a path in UTF-8")?, &cores)?;
-    let process = gateway.0.id();
     println!(
         "cores {cores}: {PAIRS} pairs, a message each {INTERVAL:?}; {FLOODERS} flooders with {WINDOW} sends each under way, {PAYLOAD} bytes to {ABSENT} absent users"
     );
     if !thread::spawn(go_first).join().unwrap_or(false) {
         println!("no real-time priority: the clients' own waits for a cpu are in the figures");
     }
-    let alone = part("alone", &gateway.1, process, 0, ALONE)?;
+    let gateway = (&gateway.1[..], gateway.0.id(), &cores[..]);
+    let alone = part("alone", gateway, 0, ALONE)?;
     let time = Duration::from_secs(seconds);
-    let flooded = part("with flood", &gateway.1, process, FLOODERS, time)?;
+    let flooded = part("with flood", gateway, FLOODERS, time)?;
     let ratio = |quantile| {
         flooded.latency.value_at_quantile(quantile) as f64
             / alone.latency.value_at_quantile(quantile).max(1) as f64

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tracing::error;
 
-use crate::client::Outlets;
+use crate::client::{Delivery, Outlets, Spent};
 use crate::disk::Condition;
 use crate::metrics::{CommitterCounts, Counts, lock};
 use crate::request::{FailureKind, Reply};
@@ -54,10 +54,16 @@ impl Answers {
     /// These are done, the oldest first.
     pub(crate) fn acknowledge(&self, batches: &mut [Written]) {
         self.count(batches);
-        let replies = batches
-            .iter_mut()
-            .flat_map(|written| std::mem::take(&mut written.replies));
-        self.deliver(replies);
+        let mut outgoing = Outgoing::to(&self.outlets);
+        for written in batches.iter_mut() {
+            for (client, reply) in written.replies.drain(..) {
+                outgoing.reply(client, reply);
+            }
+            for (client, spent) in written.spent.drain(..) {
+                outgoing.give_back(client, spent);
+            }
+        }
+        outgoing.send();
         for beat in batches
             .iter_mut()
             .flat_map(|written| written.beats.drain(..))
@@ -71,7 +77,11 @@ impl Answers {
     pub(crate) fn refuse(&self, replies: Vec<(usize, Reply)>) {
         let replies = failed(replies);
         count_failures(&mut lock(self.own_counts()).failed, &replies);
-        self.deliver(replies.into_iter());
+        let mut outgoing = Outgoing::to(&self.outlets);
+        for (client, reply) in replies {
+            outgoing.reply(client, reply);
+        }
+        outgoing.send();
     }
 
     fn count(&self, batches: &[Written]) {
@@ -101,19 +111,44 @@ impl Answers {
             self.condition.note_unreadable(self.number);
         }
     }
+}
 
-    fn deliver(&self, replies: impl Iterator<Item = (usize, Reply)>) {
-        let mut by_client: Vec<Vec<Reply>> = Vec::new();
-        for (client, reply) in replies {
-            if by_client.len() <= client {
-                by_client.resize_with(client + 1, Vec::new);
-            }
-            if let Some(of_client) = by_client.get_mut(client) {
-                of_client.push(reply);
-            }
+/// Replies on their way out, one delivery for each client.
+struct Outgoing<'a> {
+    outlets: &'a Outlets,
+    by_client: Vec<Option<Delivery>>,
+}
+
+impl Outgoing<'_> {
+    fn to(outlets: &Outlets) -> Outgoing<'_> {
+        Outgoing {
+            outlets,
+            by_client: Vec::new(),
         }
-        for (client, of_client) in by_client.into_iter().enumerate() {
-            self.outlets.deliver(client, of_client);
+    }
+
+    fn reply(&mut self, client: usize, reply: Reply) {
+        if self.by_client.len() <= client {
+            self.by_client.resize_with(client + 1, || None);
+        }
+        if let Some(of_client) = self.by_client.get_mut(client) {
+            let delivery = of_client.get_or_insert_with(|| self.outlets.empty(client));
+            delivery.replies.push_back(reply);
+        }
+    }
+
+    /// To a client that gets a reply, too; whoever gets none is not woken for it.
+    fn give_back(&mut self, client: usize, spent: Spent) {
+        if let Some(Some(delivery)) = self.by_client.get_mut(client) {
+            delivery.spent.push(spent);
+        }
+    }
+
+    fn send(self) {
+        for (client, delivery) in self.by_client.into_iter().enumerate() {
+            if let Some(delivery) = delivery {
+                self.outlets.deliver(client, delivery);
+            }
         }
     }
 }

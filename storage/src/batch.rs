@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use fjall::{OwnedWriteBatch, PersistMode, Slice, Snapshot};
 
 use crate::account::Tail;
-use crate::client::{Envelope, Write};
+use crate::client::{Envelope, Spent, Write};
 use crate::clock;
 use crate::ledger::{self, Ledger};
 use crate::record;
@@ -43,6 +43,8 @@ pub(crate) struct Batch {
     replies: Vec<(usize, Reply)>,
     /// The numbers of the requests that they are for.
     replied: Vec<u64>,
+    /// What the requests were made of, for their clients.
+    spent: Vec<(usize, Spent)>,
     dirty: Vec<UserKey>,
     /// Who waits for a beat.
     beats: Vec<Sender<()>>,
@@ -64,6 +66,7 @@ impl Batch {
             totals_before: ledger.totals,
             replies: Vec::with_capacity(requests),
             replied: Vec::with_capacity(requests),
+            spent: Vec::with_capacity(requests),
             dirty: Vec::new(),
             beats: Vec::new(),
             needs_sync: false,
@@ -123,6 +126,7 @@ impl Batch {
                     }
                 };
                 self.replies.push((client, reply));
+                self.spent.push((client, (name, record)));
             }
             Write::Burn {
                 token,
@@ -133,6 +137,7 @@ impl Batch {
                 Ok(Some(burned)) => {
                     self.tally.burned += burned;
                     self.replies.push((client, Reply::Burned { token }));
+                    self.spent.push((client, (name, Vec::new())));
                 }
                 Ok(None) => {
                     self.tally.requests -= 1;
@@ -222,6 +227,7 @@ impl Batch {
         replies.sort_unstable_by_key(|(number, _)| *number);
         Ok(Written {
             replies: replies.into_iter().map(|(_, reply)| reply).collect(),
+            spent: self.spent,
             beats: self.beats,
             tally: self.tally,
             needs_sync: self.needs_sync,
@@ -240,13 +246,13 @@ impl Batch {
         self.replies
     }
 
-    /// `None`: the batch must be committed first. The record is taken only if it is appended.
+    /// `None`: the batch must be committed first.
     fn append(
         &mut self,
         ledger: &mut Ledger,
         user: UserHash,
         name: &str,
-        record: &mut Vec<u8>,
+        record: &mut [u8],
     ) -> Result<Option<u64>, Refusal> {
         let key = user.key();
         let record_len = record.len() as u64;
@@ -291,7 +297,7 @@ impl Batch {
         self.write.insert(
             &ledger.tables.messages,
             Slice::new(&message_key(key, sequence)),
-            std::mem::take(record),
+            Slice::new(record),
         );
         Ok(Some(sequence))
     }

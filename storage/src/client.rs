@@ -4,7 +4,12 @@
 //! Queues: `writes` (bounded, `queue_requests_max`) to each database's committer and `reads` (bounded, `queue_reads_max`) to
 //! the readers; a full one answers [`FailureKind::Overloaded`] at once, so submitting never blocks and nothing
 //! is lost in silence. `replies` back to the core is unbounded, but holds at most one reply for each request that
-//! was taken, in one piece for each batch. Pages can be large; whoever asks bounds them.
+//! was taken, in one piece for each batch. Pages can be large; whoever asks bounds them. `emptied` gives up to
+//! [`EMPTIED_MAX`] pieces back to be filled again.
+//!
+//! Memory of writes is freed by the thread that allocated it: what a request was made of goes back to its core with the
+//! replies, and the pieces go back to be used again. An allocator guards what others free into with locks, and a core that
+//! wants such a lock waits for its holder, milliseconds where that one stands back and has lost its cpu.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -128,8 +133,22 @@ impl Read {
 /// Called after replies were queued. It must not block.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
 
+/// Pieces of replies that wait to be filled again, for each client: what a committer and a sync thread have in hand.
+const EMPTIED_MAX: usize = 2;
+
+/// What a request was made of: its name and its record.
+pub(crate) type Spent = (Box<str>, Vec<u8>);
+
+/// The replies of one batch to one client, and what its requests were made of.
+#[derive(Default)]
+pub(crate) struct Delivery {
+    pub(crate) replies: VecDeque<Reply>,
+    pub(crate) spent: Vec<Spent>,
+}
+
 struct Outlet {
-    replies: Sender<Vec<Reply>>,
+    replies: Sender<Delivery>,
+    emptied: Receiver<Delivery>,
     wake: Wake,
 }
 
@@ -138,20 +157,25 @@ struct Outlet {
 pub(crate) struct Outlets(Arc<Mutex<Vec<Arc<Outlet>>>>);
 
 impl Outlets {
+    fn of(&self, client: usize) -> Option<Arc<Outlet>> {
+        let outlets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        outlets.get(client).cloned()
+    }
+
+    /// An empty delivery for a client: one that it has emptied, if there is any.
+    pub(crate) fn empty(&self, client: usize) -> Delivery {
+        let emptied = self.of(client).map(|outlet| outlet.emptied.try_recv());
+        emptied.and_then(Result::ok).unwrap_or_default()
+    }
+
     /// Hands one batch of replies to its client and wakes it, once.
-    pub(crate) fn deliver(&self, client: usize, replies: Vec<Reply>) {
-        if replies.is_empty() {
+    pub(crate) fn deliver(&self, client: usize, delivery: Delivery) {
+        if delivery.replies.is_empty() {
             return;
         }
-        let outlet = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(client)
-            .cloned();
-        if let Some(outlet) = outlet
+        if let Some(outlet) = self.of(client)
             // A client that is gone wants no replies: what they acknowledge is on disk all the same.
-            && outlet.replies.send(replies).is_ok()
+            && outlet.replies.send(delivery).is_ok()
         {
             // The core's code, on our thread: its panic must not end the store for everybody.
             if catch_unwind(AssertUnwindSafe(|| (outlet.wake)())).is_err() {
@@ -160,12 +184,10 @@ impl Outlets {
         }
     }
 
-    fn add(&self, wake: Wake) -> (usize, Receiver<Vec<Reply>>, Arc<Outlet>) {
-        let (replies, inbound) = crossbeam_channel::unbounded();
-        let outlet = Arc::new(Outlet { replies, wake });
+    fn add(&self, outlet: Arc<Outlet>) -> usize {
         let mut outlets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        outlets.push(Arc::clone(&outlet));
-        (outlets.len() - 1, inbound, outlet)
+        outlets.push(outlet);
+        outlets.len() - 1
     }
 }
 
@@ -175,9 +197,11 @@ pub struct StoreClient {
     /// By the number of the database.
     writes: Arc<[Sender<Envelope<Write>>]>,
     reads: Sender<Envelope<Read>>,
-    replies: Receiver<Vec<Reply>>,
+    replies: Receiver<Delivery>,
+    emptied: Sender<Delivery>,
     outlet: Arc<Outlet>,
-    current: std::vec::IntoIter<Reply>,
+    /// What is polled just now.
+    current: Delivery,
     /// Answers to what was not taken; at most one for each submit since the last poll.
     refused: VecDeque<Reply>,
     refused_total: u64,
@@ -190,14 +214,21 @@ impl StoreClient {
         reads: Sender<Envelope<Read>>,
         wake: Wake,
     ) -> StoreClient {
-        let (client, replies, outlet) = outlets.add(wake);
+        let (replies_in, replies) = crossbeam_channel::unbounded();
+        let (emptied, emptied_out) = crossbeam_channel::bounded(EMPTIED_MAX);
+        let outlet = Arc::new(Outlet {
+            replies: replies_in,
+            emptied: emptied_out,
+            wake,
+        });
         StoreClient {
-            client,
+            client: outlets.add(Arc::clone(&outlet)),
             writes,
             reads,
             replies,
+            emptied,
             outlet,
-            current: Vec::new().into_iter(),
+            current: Delivery::default(),
             refused: VecDeque::new(),
             refused_total: 0,
         }
@@ -275,16 +306,25 @@ impl StoreClient {
 
     /// Whether [`StoreClient::poll`] would give a reply.
     pub fn has_replies(&self) -> bool {
-        self.current.len() > 0 || !self.refused.is_empty() || !self.replies.is_empty()
+        !self.current.replies.is_empty() || !self.refused.is_empty() || !self.replies.is_empty()
     }
 
     /// The next reply, if one is there.
     pub fn poll(&mut self) -> Option<Reply> {
-        if let Some(reply) = self.current.next().or_else(|| self.refused.pop_front()) {
+        let next = self.current.replies.pop_front();
+        if let Some(reply) = next.or_else(|| self.refused.pop_front()) {
+            // Here, and one at a time: a batch has thousands.
+            self.current.spent.pop();
             return Some(reply);
         }
-        self.current = self.replies.try_recv().ok()?.into_iter();
-        self.current.next()
+        let next = self.replies.try_recv().ok()?;
+        let mut emptied = std::mem::replace(&mut self.current, next);
+        emptied.spent.clear();
+        if emptied.replies.capacity() > 0 {
+            // If it is not wanted it ends here.
+            let _unwanted = self.emptied.try_send(emptied);
+        }
+        self.current.replies.pop_front()
     }
 
     fn write(&self, user: UserHash, request: Write) -> Option<FailureKind> {
@@ -368,15 +408,40 @@ mod tests {
             count.fetch_add(1, Ordering::Relaxed);
         });
         let mut client = StoreClient::new(&outlets, [writes].into(), reads, wake);
-        outlets.deliver(
-            0,
-            vec![Reply::Burned { token: 1 }, Reply::Burned { token: 2 }],
-        );
-        outlets.deliver(0, Vec::new());
+        let of = |tokens: &[u64]| {
+            let mut delivery = outlets.empty(0);
+            let replies = tokens.iter().map(|token| Reply::Burned { token: *token });
+            delivery.replies.extend(replies);
+            outlets.deliver(0, delivery);
+        };
+        of(&[1, 2]);
+        of(&[]);
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         let tokens: Vec<u64> = std::iter::from_fn(|| client.poll())
             .map(|reply| reply.token())
             .collect();
         assert_eq!(tokens, [1, 2]);
+    }
+
+    #[test]
+    fn what_requests_were_made_of_comes_back_and_deliveries_go_round() {
+        let (writes, _writes_end) = crossbeam_channel::bounded(1);
+        let (reads, _reads_end) = crossbeam_channel::bounded(1);
+        let outlets = Outlets::default();
+        let wake: Wake = Box::new(|| {});
+        let mut client = StoreClient::new(&outlets, [writes].into(), reads, wake);
+        let deliver = |spent: usize| {
+            let mut delivery = outlets.empty(0);
+            assert!(delivery.replies.is_empty() && delivery.spent.is_empty());
+            let room = delivery.spent.capacity();
+            delivery.replies.push_back(Reply::Burned { token: 1 });
+            delivery.spent.resize(spent, ("a".into(), vec![1]));
+            outlets.deliver(0, delivery);
+            room
+        };
+        assert_eq!(deliver(100), 0);
+        assert_eq!(deliver(1), 0, "the first is not emptied yet");
+        while client.poll().is_some() {}
+        assert!(deliver(1) >= 100, "the first is used again");
     }
 }

@@ -51,7 +51,9 @@ impl Reader {
                 }
             };
             self.count(&counts, &reply);
-            self.outlets.deliver(client, vec![reply]);
+            let mut delivery = self.outlets.empty(client);
+            delivery.replies.push_back(reply);
+            self.outlets.deliver(client, delivery);
         }
     }
 

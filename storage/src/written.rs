@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
+use crate::client::Spent;
 use crate::journal::Stand;
 use crate::request::Reply;
 use crate::totals::Totals;
@@ -27,6 +28,8 @@ pub(crate) struct Tally {
 /// The batch, with what is to be said once it is synced.
 pub(crate) struct Written {
     pub(crate) replies: Vec<(usize, Reply)>,
+    /// What its requests were made of, each with the client that it goes back to.
+    pub(crate) spent: Vec<(usize, Spent)>,
     /// Who waits for a beat.
     pub(crate) beats: Vec<Sender<()>>,
     pub(crate) tally: Tally,

@@ -75,6 +75,13 @@ pub struct Interest {
     pub inquiries: u32,
 }
 
+/// Bytes that came while their connection was not read.
+pub struct Held {
+    pub bytes: Vec<u8>,
+    /// They arrived together with what is held before them.
+    pub goes_on: bool,
+}
+
 /// State of one connection: what its deliveries need stands first, on one cache line,
 /// then what its own messages need.
 #[repr(C)]
@@ -128,9 +135,9 @@ pub struct Connection {
     pub phase: Phase,
     /// Bytes of a command that is not complete, or not read yet because of a pause.
     pub partial: Vec<u8>,
-    /// Whole segments that came while it was not read. Segments stay apart,
-    /// since a classic login or ack ends where its segment ends.
-    pub held: VecDeque<Vec<u8>>,
+    /// What came while it was not read, behind `partial`. What arrived at different times stays
+    /// apart, since a classic login or ack ends where its arrival ends.
+    pub held: VecDeque<Held>,
     /// What it wants to know of others, if it ever asked.
     pub interest: Option<Box<Interest>>,
 }
@@ -205,13 +212,18 @@ impl Connection {
         self.protocol == Some(Protocol::Framed)
     }
 
+    /// Whether more arrived with what is read next than is read now, in front of `held`.
+    pub fn goes_on(&self) -> bool {
+        self.held.front().map_or(self.cut, |next| next.goes_on)
+    }
+
     /// Bytes it holds that were received and not read.
     pub fn unread_bytes(&self) -> u64 {
         self.partial.len() as u64
             + self
                 .held
                 .iter()
-                .map(|segment| segment.len() as u64)
+                .map(|held| held.bytes.len() as u64)
                 .sum::<u64>()
     }
 }

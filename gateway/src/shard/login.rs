@@ -82,11 +82,14 @@ impl Shard {
                     name,
                 },
             );
-            let partial = Some(&connection.partial[..]).filter(|partial| !partial.is_empty());
-            let held = connection.held.iter().map(|held| &held[..]);
-            let mut segments = partial.into_iter().chain(held).peekable();
-            while let Some(bytes) = segments.next() {
-                let cut = connection.cut && segments.peek().is_none();
+            let partial = Some((&connection.partial[..], false));
+            let held = connection.held.iter();
+            let held = held.map(|held| (&held.bytes[..], held.goes_on));
+            let pieces = partial.filter(|(bytes, _)| !bytes.is_empty());
+            let mut pieces = pieces.into_iter().chain(held).peekable();
+            while let Some((bytes, _)) = pieces.next() {
+                let next = pieces.peek();
+                let cut = next.map_or(connection.cut, |(_, goes_on)| *goes_on);
                 envelope::push(batch, &Envelope::Received { bytes, cut });
             }
         }

@@ -5,7 +5,7 @@
 
 use iris_protocol::CloseReason;
 
-use super::connection::{Connection, Pause};
+use super::connection::{Connection, Held, Pause};
 use super::slots::Key;
 use super::{Effect, Shard};
 
@@ -25,19 +25,26 @@ const HELD_SEGMENTS_MAX: usize = 64;
 const OUTBOXES_UNTAKEN_MAX: u64 = 8;
 
 impl Shard {
-    /// Holds a segment of a connection that is not read; one that `goes_on` belongs to what arrived before it.
+    /// Holds a segment of a connection that is not read; one that `goes_on` belongs to what arrived before it,
+    /// and is kept together with it up to what is read in a turn.
     // Not inlined: what is received on a connection that is read, nearly always, does not save registers for it.
     #[inline(never)]
     pub(super) fn hold_segment(&mut self, id: Key, segment: &[u8], goes_on: bool) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        match connection.held.back_mut() {
-            Some(newest) if goes_on => newest.extend_from_slice(segment),
-            None if goes_on && !connection.partial.is_empty() => {
-                connection.partial.extend_from_slice(segment);
-            }
-            _ => connection.held.push_back(segment.to_vec()),
+        let newest = match connection.held.back_mut() {
+            Some(newest) => &mut newest.bytes,
+            None => &mut connection.partial,
+        };
+        let has_room = !newest.is_empty() && newest.len() < self.limits.turn_bytes_max as usize;
+        if goes_on && has_room {
+            newest.extend_from_slice(segment);
+        } else {
+            connection.held.push_back(Held {
+                bytes: segment.to_vec(),
+                goes_on,
+            });
         }
         if connection.held.len() > HELD_SEGMENTS_MAX || connection.unread_bytes() > HELD_BYTES_MAX {
             self.effects.connections.push(Effect::Pause(id));
@@ -108,7 +115,7 @@ impl Shard {
             return;
         }
         if !connection.partial.is_empty() {
-            let cut = connection.cut && connection.held.is_empty();
+            let cut = connection.goes_on();
             let input = std::mem::take(&mut connection.partial);
             let consumed = self.consume(id, &input, cut);
             self.partial_bytes -= input.len() as u64;
@@ -118,7 +125,7 @@ impl Shard {
         while let Some(connection) = self.connections.get_mut(id)
             && connection.is_read()
         {
-            let Some(len) = connection.held.front().map(Vec::len) else {
+            let Some(len) = connection.held.front().map(|next| next.bytes.len()) else {
                 match connection.peer_ended {
                     Some(reason) => self.close(id, reason),
                     None => self.effects.connections.push(Effect::Resume(id)),
@@ -129,10 +136,12 @@ impl Shard {
                 self.wait_for_turn(id);
                 return;
             }
-            let segment = connection.held.pop_front().unwrap_or_default();
-            let cut = connection.cut && connection.held.is_empty();
-            self.partial_bytes -= segment.len() as u64;
-            self.read(id, &segment, cut);
+            let Some(next) = connection.held.pop_front() else {
+                return;
+            };
+            let cut = connection.goes_on();
+            self.partial_bytes -= next.bytes.len() as u64;
+            self.read(id, &next.bytes, cut);
         }
     }
 
