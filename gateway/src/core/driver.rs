@@ -31,13 +31,14 @@ const GATHERS_PER_TURN: usize = 4;
 const BLOCKS_PER_GATHER: usize = 1024;
 /// Replies taken from the store in a turn, and requests after which a turn takes no
 /// more completions: a batch of the store has thousands, and users who are online
-/// would wait behind all of them.
-const REPLIES_PER_TURN: usize = 128;
+/// would wait behind all of them. A turn beside a flood takes some 100 microseconds
+/// with these.
+const REPLIES_PER_TURN: usize = 32;
 const STORE_REQUESTS_PER_TURN: usize = 64;
 /// Shares that connections with much to say are given in a turn, besides the one that each
 /// connection has: enough that about a hundred small messages share the cost of a turn
 /// where one connection says them all, and a turn stays far below a millisecond.
-const SHARES_PER_TURN: usize = 2;
+const SHARES_PER_TURN: usize = 4;
 /// Batches taken from one lane in a turn, so that no neighbour starves the sockets.
 const BATCHES_PER_TURN: usize = 8;
 /// Longest sleep of a core.

@@ -67,7 +67,7 @@ impl Default for Limits {
             followers_max: 4096,
             inquiries_max: 64,
             partial_bytes_max: 256 << 20,
-            turn_bytes_max: 4 << 10,
+            turn_bytes_max: 2 << 10,
             store_pending_bytes_max: 64 << 20,
             lane_batch_bytes_max: 256 << 10,
             login_timeout_ms: 10_000,
