@@ -12,7 +12,7 @@ use crate::client::{Delivery, Outlets, Spent};
 use crate::disk::Condition;
 use crate::metrics::{CommitterCounts, Counts, lock};
 use crate::request::{FailureKind, Reply};
-use crate::written::Written;
+use crate::written::{Answer, Written};
 
 /// The way back to the clients.
 #[derive(Clone)]
@@ -56,8 +56,8 @@ impl Answers {
         self.count(batches);
         let mut outgoing = Outgoing::to(&self.outlets);
         for written in batches.iter_mut() {
-            for (client, reply) in written.replies.drain(..) {
-                outgoing.reply(client, reply);
+            for answer in written.answers.drain(..) {
+                outgoing.answer(answer);
             }
             for (client, spent) in written.spent.drain(..) {
                 outgoing.give_back(client, spent);
@@ -74,12 +74,16 @@ impl Answers {
     }
 
     /// Of a batch that came to nothing, or of no batch: whatever was to be said, it is a failure.
-    pub(crate) fn refuse(&self, replies: Vec<(usize, Reply)>) {
-        let replies = failed(replies);
-        count_failures(&mut lock(self.own_counts()).failed, &replies);
+    pub(crate) fn refuse(&self, mut answers: Vec<Answer>) {
+        for answer in &mut answers {
+            if !matches!(answer.reply, Reply::Failed { .. }) {
+                answer.reply = unwritable(answer.reply.token());
+            }
+        }
+        count_failures(&mut lock(self.own_counts()).failed, &answers);
         let mut outgoing = Outgoing::to(&self.outlets);
-        for (client, reply) in replies {
-            outgoing.reply(client, reply);
+        for answer in answers {
+            outgoing.answer(answer);
         }
         outgoing.send();
     }
@@ -104,7 +108,7 @@ impl Answers {
             counts.seen += tally.seen;
             counts.seen_lost += tally.seen_lost;
             counts.tail_misses = written.tail_misses;
-            count_failures(&mut counts.failed, &written.replies);
+            count_failures(&mut counts.failed, &written.answers);
         }
         let unreadable = FailureKind::Unreadable as usize;
         if counts.failed[unreadable] > failed_before[unreadable] {
@@ -127,7 +131,7 @@ impl Outgoing<'_> {
         }
     }
 
-    fn reply(&mut self, client: usize, reply: Reply) {
+    fn answer(&mut self, Answer { client, reply, .. }: Answer) {
         if self.by_client.len() <= client {
             self.by_client.resize_with(client + 1, || None);
         }
@@ -161,18 +165,10 @@ pub(crate) fn unwritable(token: u64) -> Reply {
     }
 }
 
-fn failed(replies: Vec<(usize, Reply)>) -> Vec<(usize, Reply)> {
-    let fail = |(client, reply): (usize, Reply)| match reply {
-        Reply::Failed { .. } => (client, reply),
-        _ => (client, unwritable(reply.token())),
-    };
-    replies.into_iter().map(fail).collect()
-}
-
-fn count_failures(counts: &mut [u64; FailureKind::ALL.len()], replies: &[(usize, Reply)]) {
-    for (_, reply) in replies {
-        if let Reply::Failed { error, .. } = reply
-            && let Some(count) = counts.get_mut(*error as usize)
+fn count_failures(counts: &mut [u64; FailureKind::ALL.len()], answers: &[Answer]) {
+    for answer in answers {
+        if let Reply::Failed { error, .. } = answer.reply
+            && let Some(count) = counts.get_mut(error as usize)
         {
             *count += 1;
         }

@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 use fjall::{OwnedWriteBatch, PersistMode, Slice, Snapshot};
 
 use crate::account::Tail;
+use crate::answers::unwritable;
 use crate::client::{Envelope, Spent, Write};
 use crate::clock;
 use crate::ledger::{self, Ledger};
@@ -18,7 +19,7 @@ use crate::record;
 use crate::request::{FailureKind, Reply};
 use crate::totals::{TOTALS_KEY, Totals};
 use crate::user::{BEAT_KEY, UserHash, UserKey, message_key};
-use crate::written::{Tally, Written};
+use crate::written::{Answer, Tally, Written};
 
 /// Messages of an inbox after which its account tells the tail again: the merge of tables destroys what has expired
 /// only before a tail that is told.
@@ -40,9 +41,7 @@ pub(crate) struct Batch {
     pub(crate) now_ms: u64,
     /// As the database has them.
     totals_before: Totals,
-    replies: Vec<(usize, Reply)>,
-    /// The numbers of the requests that they are for.
-    replied: Vec<u64>,
+    answers: Vec<Answer>,
     /// What the requests were made of, for their clients.
     spent: Vec<(usize, Spent)>,
     dirty: Vec<UserKey>,
@@ -64,8 +63,7 @@ impl Batch {
             number,
             now_ms: clock::now_ms(),
             totals_before: ledger.totals,
-            replies: Vec::with_capacity(requests),
-            replied: Vec::with_capacity(requests),
+            answers: Vec::with_capacity(requests),
             spent: Vec::with_capacity(requests),
             dirty: Vec::new(),
             beats: Vec::new(),
@@ -85,13 +83,6 @@ impl Batch {
         number: u64,
         envelope: Envelope<Write>,
     ) -> io::Result<Step> {
-        let step = self.take(ledger, envelope);
-        // It has one reply at most.
-        self.replied.resize(self.replies.len(), number);
-        step
-    }
-
-    fn take(&mut self, ledger: &mut Ledger, envelope: Envelope<Write>) -> io::Result<Step> {
         let client = envelope.client;
         self.tally.requests += 1;
         match envelope.request {
@@ -115,17 +106,11 @@ impl Batch {
                     }
                     Err(Refusal::Request(error)) => Reply::Failed { token, error },
                     Err(Refusal::Sequence(error)) => {
-                        self.replies.push((
-                            client,
-                            Reply::Failed {
-                                token,
-                                error: FailureKind::Unwritable,
-                            },
-                        ));
+                        self.answer(number, client, unwritable(token));
                         return Err(error);
                     }
                 };
-                self.replies.push((client, reply));
+                self.answer(number, client, reply);
                 self.spent.push((client, (name, record)));
             }
             Write::Burn {
@@ -136,7 +121,7 @@ impl Batch {
             } => match self.pass(ledger, user, &name, head) {
                 Ok(Some(burned)) => {
                     self.tally.burned += burned;
-                    self.replies.push((client, Reply::Burned { token }));
+                    self.answer(number, client, Reply::Burned { token });
                     self.spent.push((client, (name, Vec::new())));
                 }
                 Ok(None) => {
@@ -149,7 +134,7 @@ impl Batch {
                     };
                     return Ok(Step::NotYet(Envelope { client, request }));
                 }
-                Err(error) => self.replies.push((client, Reply::Failed { token, error })),
+                Err(error) => self.answer(number, client, Reply::Failed { token, error }),
             },
             Write::Seen { user, name, at_ms } => self.seen(ledger, user, &name, at_ms),
             Write::Expire { user, name, head } => {
@@ -182,8 +167,15 @@ impl Batch {
     /// Answers a request without doing it.
     pub(crate) fn refuse(&mut self, number: u64, client: usize, token: u64, error: FailureKind) {
         self.tally.requests += 1;
-        self.replies.push((client, Reply::Failed { token, error }));
-        self.replied.push(number);
+        self.answer(number, client, Reply::Failed { token, error });
+    }
+
+    fn answer(&mut self, number: u64, client: usize, reply: Reply) {
+        self.answers.push(Answer {
+            number,
+            client,
+            reply,
+        });
     }
 
     /// Writes the batch: from here on the database shows it, and a sync makes it durable. `began`: when its writing was.
@@ -216,17 +208,16 @@ impl Batch {
             Err(error) => {
                 return Err(Uncommitted {
                     error,
-                    replies: self.replies,
+                    answers: self.answers,
                 });
             }
         };
         // An open snapshot keeps files from being deleted, which is what beats are for.
         drop(self.snapshot);
         // As the requests came: what the clients remember of them lies side by side.
-        let mut replies: Vec<_> = self.replied.into_iter().zip(self.replies).collect();
-        replies.sort_unstable_by_key(|(number, _)| *number);
+        self.answers.sort_unstable_by_key(|answer| answer.number);
         Ok(Written {
-            replies: replies.into_iter().map(|(_, reply)| reply).collect(),
+            answers: self.answers,
             spent: self.spent,
             beats: self.beats,
             tally: self.tally,
@@ -241,9 +232,9 @@ impl Batch {
         })
     }
 
-    /// Gives the batch up: the replies it would have given.
-    pub(crate) fn abandon(self) -> Vec<(usize, Reply)> {
-        self.replies
+    /// Gives the batch up: the answers it would have given.
+    pub(crate) fn abandon(self) -> Vec<Answer> {
+        self.answers
     }
 
     /// `None`: the batch must be committed first.
@@ -356,7 +347,7 @@ impl Batch {
 /// A batch the disk did not take. What became of it is unknown until the store is opened again.
 pub(crate) struct Uncommitted {
     pub(crate) error: fjall::Error,
-    pub(crate) replies: Vec<(usize, Reply)>,
+    pub(crate) answers: Vec<Answer>,
 }
 
 enum Refusal {

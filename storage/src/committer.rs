@@ -31,6 +31,7 @@ use crate::ledger::Ledger;
 use crate::metrics::lock;
 use crate::options::StoreOptions;
 use crate::request::FailureKind;
+use crate::written::Answer;
 
 /// Between two looks at a database that is behind with its tables.
 const BEHIND_PAUSE: Duration = Duration::from_millis(1);
@@ -62,7 +63,7 @@ pub(crate) struct Committer {
     /// Requests taken so far.
     taken: u64,
     /// Who waits for the batch in the making, to be told if it comes to nothing.
-    in_hand: Vec<(usize, u64)>,
+    in_hand: Vec<(u64, usize, u64)>,
     batches: u64,
     closing: bool,
 }
@@ -114,9 +115,12 @@ impl Committer {
                     );
                     self.stop(ledger);
                     let in_hand = std::mem::take(&mut self.in_hand);
-                    let unanswered = in_hand.into_iter();
-                    let replies = unanswered.map(|(client, token)| (client, unwritable(token)));
-                    self.links.answers.refuse(replies.collect());
+                    let unanswered = in_hand.into_iter().map(|(number, client, token)| Answer {
+                        number,
+                        client,
+                        reply: unwritable(token),
+                    });
+                    self.links.answers.refuse(unanswered.collect());
                 }
             }
         }
@@ -209,7 +213,8 @@ impl Committer {
             let token = envelope.request.token();
             let client = envelope.client;
             // Before it is tried, so that a panic leaves nobody waiting.
-            self.in_hand.extend(token.map(|token| (client, token)));
+            self.in_hand
+                .extend(token.map(|token| (number, client, token)));
             if let Write::Append { token, .. } = envelope.request
                 && refuses_appends
             {
@@ -264,10 +269,10 @@ impl Committer {
         let committed = match wait_until_not_behind(&ledger.tables) {
             Ok(()) => batch
                 .commit(ledger, began)
-                .map_err(|uncommitted| (uncommitted.error, uncommitted.replies)),
+                .map_err(|uncommitted| (uncommitted.error, uncommitted.answers)),
             Err(error) => Err((error, batch.abandon())),
         };
-        // From here on the replies themselves say what became of each.
+        // From here on the answers themselves say what became of each.
         self.in_hand.clear();
         let unanswered = match committed {
             Ok(written) => {
@@ -281,12 +286,12 @@ impl Committer {
                         return true;
                     }
                     // It told why when it ended.
-                    Err(replies) => replies,
+                    Err(unanswered) => unanswered,
                 }
             }
-            Err((error, replies)) => {
+            Err((error, unanswered)) => {
                 answers.tell_why(&error, requests);
-                replies
+                unanswered
             }
         };
         answers.note_stopped();
@@ -305,19 +310,23 @@ impl Committer {
     }
 
     fn refuse_pending(&mut self) {
-        let mut replies = Vec::with_capacity(self.pending.len());
+        let mut unanswered = Vec::with_capacity(self.pending.len());
         let mut seen_lost = 0;
         self.in_order = 0;
-        for (_, envelope) in self.pending.drain(..) {
+        for (number, envelope) in self.pending.drain(..) {
             match envelope.request.token() {
-                Some(token) => replies.push((envelope.client, unwritable(token))),
+                Some(token) => unanswered.push(Answer {
+                    number,
+                    client: envelope.client,
+                    reply: unwritable(token),
+                }),
                 None => {
                     seen_lost += u64::from(matches!(envelope.request, Write::Seen { .. }));
                 }
             }
         }
         lock(self.links.answers.own_counts()).seen_lost += seen_lost;
-        self.links.answers.refuse(replies);
+        self.links.answers.refuse(unanswered);
     }
 }
 

@@ -25,8 +25,7 @@ use crate::database::Tables;
 use crate::journal::Stand;
 use crate::priority;
 use crate::recovery::synced::{self, Mark};
-use crate::request::Reply;
-use crate::written::Written;
+use crate::written::{Answer, Written};
 
 /// Batches that may be written and not synced: those of a sync that takes some ten milliseconds, because the disk is busy
 /// with a merge. A sync that takes longer is not made up for by more of them; what comes then waits in the queue, and is
@@ -84,14 +83,14 @@ impl Syncer {
     /// Hands over what was just written. Not when it is full.
     ///
     /// # Errors
-    /// If the thread has died: the replies come back.
-    pub(crate) fn hand_over(&mut self, written: Written) -> Result<(), Vec<(usize, Reply)>> {
+    /// If the thread has died: the answers come back.
+    pub(crate) fn hand_over(&mut self, written: Written) -> Result<(), Vec<Answer>> {
         let Some(to_sync) = &self.to_sync else {
-            return Err(written.replies);
+            return Err(written.answers);
         };
         let bytes = written.bytes;
         let sent = to_sync.send(written);
-        sent.map_err(|refused| refused.0.replies)?;
+        sent.map_err(|refused| refused.0.answers)?;
         self.unsynced_batches += 1;
         self.unsynced_bytes += bytes;
         Ok(())
@@ -236,13 +235,13 @@ impl Round {
     /// Answers everything as a failure, until the committer has heard of it.
     fn fail(&mut self) {
         self.answers.note_stopped();
-        // What a panic came after has no replies left.
+        // What a panic came after has no answers left.
         for written in std::mem::take(&mut self.group) {
-            self.answers.refuse(written.replies);
+            self.answers.refuse(written.answers);
         }
         let _ended = self.outcomes.send(Outcome::Failed);
         for written in &self.written {
-            self.answers.refuse(written.replies);
+            self.answers.refuse(written.answers);
         }
     }
 }

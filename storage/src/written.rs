@@ -12,6 +12,14 @@ use crate::journal::Stand;
 use crate::request::Reply;
 use crate::totals::Totals;
 
+/// A reply on its way to a client.
+pub(crate) struct Answer {
+    /// When its request came: what it is among the requests that were taken.
+    pub(crate) number: u64,
+    pub(crate) client: usize,
+    pub(crate) reply: Reply,
+}
+
 /// What a batch did; it counts only if the batch is synced.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Tally {
@@ -27,7 +35,7 @@ pub(crate) struct Tally {
 
 /// The batch, with what is to be said once it is synced.
 pub(crate) struct Written {
-    pub(crate) replies: Vec<(usize, Reply)>,
+    pub(crate) answers: Vec<Answer>,
     /// What its requests were made of, each with the client that it goes back to.
     pub(crate) spent: Vec<(usize, Spent)>,
     /// Who waits for a beat.
