@@ -10,7 +10,7 @@
 //! Owner: the shard.
 
 use iris_protocol::classic::{self, Command};
-use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame};
+use iris_protocol::framed::{self, Decoded, Frame};
 use iris_ring::prefetch;
 use iris_storage::{UserHash, user_hash};
 
@@ -96,7 +96,7 @@ impl Shard {
     /// These frames come next: what the readers of the first sends among them need, up to
     /// [`BLOCK`] of them in as many lines. Says how many bytes were looked at.
     pub(super) fn expect_frames(&self, input: &[u8]) -> usize {
-        let payload_bytes_max = self.limits.payload_bytes_max;
+        let limits = self.limits.decoding();
         // Decoding would wait for one line after another.
         for line in input.chunks(LINE).take(BLOCK) {
             prefetch(line.as_ptr());
@@ -105,8 +105,7 @@ impl Shard {
         let mut at = 0;
         while !hashes.is_full()
             && at < LINE * BLOCK
-            && let Ok(Decoded::Frame(frame, frame_len)) =
-                framed::decode(&input[at..], &DecodeLimits { payload_bytes_max })
+            && let Ok(Decoded::Frame(frame, frame_len)) = framed::decode(&input[at..], &limits)
         {
             at += frame_len;
             if let Frame::Send { target, .. } = frame {
@@ -255,13 +254,10 @@ impl Shard {
                 _ => None,
             },
             // The length of a frame begins with it, and no classic command does.
-            0 => {
-                let payload_bytes_max = self.limits.payload_bytes_max;
-                match framed::decode(segment, &DecodeLimits { payload_bytes_max }) {
-                    Ok(Decoded::Frame(Frame::Send { target, .. }, _)) => Some(target),
-                    _ => None,
-                }
-            }
+            0 => match framed::decode(segment, &self.limits.decoding()) {
+                Ok(Decoded::Frame(Frame::Send { target, .. }, _)) => Some(target),
+                _ => None,
+            },
             _ => None,
         }
     }

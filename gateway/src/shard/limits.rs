@@ -3,6 +3,8 @@
 //! They come from the configuration; the shard never reads a file or the
 //! environment.
 
+use iris_protocol::framed::DecodeLimits;
+
 /// Limits of one shard.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -77,6 +79,15 @@ impl Default for Limits {
             ttl_max_ms: 365 * DAY_MS,
             remembered_answers_max: 64,
             departed_max: 65_536,
+        }
+    }
+}
+
+impl Limits {
+    /// What the decoder accepts of a user who is logged in.
+    pub(super) fn decoding(&self) -> DecodeLimits {
+        DecodeLimits {
+            payload_bytes_max: self.payload_bytes_max,
         }
     }
 }

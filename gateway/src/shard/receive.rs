@@ -211,9 +211,7 @@ impl Shard {
             });
         }
         let decode_limits = if connection.has_session() {
-            DecodeLimits {
-                payload_bytes_max: self.limits.payload_bytes_max,
-            }
+            self.limits.decoding()
         } else {
             DecodeLimits::BEFORE_LOGIN
         };
@@ -280,9 +278,7 @@ impl Shard {
     /// A closing connection is heard only when it acknowledges: what its reader
     /// has need not go to the inbox.
     fn received_while_closing(&mut self, id: Key, segment: &[u8]) {
-        let decode_limits = DecodeLimits {
-            payload_bytes_max: self.limits.payload_bytes_max,
-        };
+        let decode_limits = self.limits.decoding();
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
