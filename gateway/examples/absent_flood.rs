@@ -8,9 +8,10 @@
 //!
 //! The clients share the machine with the gateway, and real ones would not. So those that flood stand back (nice 10) and
 //! run on the cpus that are not listed in CORES, if there are any; and those that measure go first (real-time priority,
-//! by `chrt` of util-linux, where it is allowed; it says if not): a client's own wait for a cpu is not the gateway's. What is left of it is shown as `late`: from the moment a message
-//! was due until it was written. And one more pair writes over a bare loopback connection, at the same rate and
-//! priority: what it shows, the machine does to a message that meets no gateway. Both parts are measured alike.
+//! by `chrt` of util-linux, where it is allowed; it says if not): a client's own wait for a cpu is not the gateway's. What
+//! is left of it is shown as `late`: from the moment a message was due until it was written. And one more pair writes over
+//! a bare loopback connection, at the same rate and priority: what it shows, the machine does to a message that meets no
+//! gateway. Both parts are measured alike.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -93,12 +94,16 @@ fn go_first() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The calling thread leaves the cpus of this list to the gateway if others are left.
+/// The calling thread leaves the cpus of this list to the gateway if others are left. A number, or `all`, lists none.
 fn leave_cpus_of(cores: &str) -> Result<(), Failure> {
     let mut left = sched_getaffinity(None)?;
-    let listed = cores.split_once(',').map(|_| cores.split(','));
-    for cpu in listed.into_iter().flatten().filter(|cpu| !cpu.is_empty()) {
-        left.unset(cpu.parse()?);
+    let is_list = cores.contains([',', '-']);
+    let listed = cores.split(',').filter(|part| is_list && !part.is_empty());
+    for part in listed {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        for cpu in first.parse::<usize>()?..=last.parse()? {
+            left.unset(cpu);
+        }
     }
     if left.count() > 0 {
         sched_setaffinity(None, &left)?;

@@ -164,10 +164,17 @@ impl Batch {
         Ok(Step::Taken)
     }
 
-    /// Answers a request without doing it.
-    pub(crate) fn refuse(&mut self, number: u64, client: usize, token: u64, error: FailureKind) {
+    /// Answers an append without doing it.
+    pub(crate) fn refuse(
+        &mut self,
+        number: u64,
+        client: usize,
+        token: u64,
+        (error, spent): (FailureKind, Spent),
+    ) {
         self.tally.requests += 1;
         self.answer(number, client, Reply::Failed { token, error });
+        self.spent.push((client, spent));
     }
 
     fn answer(&mut self, number: u64, client: usize, reply: Reply) {

@@ -4,12 +4,13 @@
 //! Queues: `writes` (bounded, `queue_requests_max`) to each database's committer and `reads` (bounded, `queue_reads_max`) to
 //! the readers; a full one answers [`FailureKind::Overloaded`] at once, so submitting never blocks and nothing
 //! is lost in silence. `replies` back to the core is unbounded, but holds at most one reply for each request that
-//! was taken, in one piece for each batch. Pages can be large; whoever asks bounds them. `emptied` gives up to
+//! was taken, in one piece for each sync. Pages can be large; whoever asks bounds them. `emptied` gives up to
 //! [`EMPTIED_MAX`] pieces back to be filled again.
 //!
-//! Memory of writes is freed by the thread that allocated it: what a request was made of goes back to its core with the
-//! replies, and the pieces go back to be used again. An allocator guards what others free into with locks, and a core that
-//! wants such a lock waits for its holder, milliseconds where that one stands back and has lost its cpu.
+//! What an append or a burn was made of is freed by the thread that allocated it: it goes back to its core with the replies
+//! of its batch, and the pieces go back to be used again. An allocator guards what others free into with locks, and a core
+//! that wants such a lock waits for its holder, milliseconds where that one stands back and has lost its cpu. (What a failed
+//! disk leaves undone, and what gets no reply, is freed where it ends.)
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -133,7 +134,8 @@ impl Read {
 /// Called after replies were queued. It must not block.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
 
-/// Pieces of replies that wait to be filled again, for each client: what a committer and a sync thread have in hand.
+/// Pieces of replies that wait to be filled again, for each client: one is filled while the other is on its way. Those of
+/// further databases are let go of.
 const EMPTIED_MAX: usize = 2;
 
 /// What a request was made of: its name and its record.
@@ -152,7 +154,7 @@ struct Outlet {
     wake: Wake,
 }
 
-/// Where the replies of each client go. The lock is taken once for each batch of replies.
+/// Where the replies of each client go. The lock is taken twice for each piece of replies.
 #[derive(Clone, Default)]
 pub(crate) struct Outlets(Arc<Mutex<Vec<Arc<Outlet>>>>);
 

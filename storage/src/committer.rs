@@ -215,10 +215,16 @@ impl Committer {
             // Before it is tried, so that a panic leaves nobody waiting.
             self.in_hand
                 .extend(token.map(|token| (number, client, token)));
-            if let Write::Append { token, .. } = envelope.request
-                && refuses_appends
+            if refuses_appends
+                && let Write::Append {
+                    token,
+                    name,
+                    record,
+                    ..
+                } = envelope.request
             {
-                batch.refuse(number, client, token, FailureKind::DiskFull);
+                let full = (FailureKind::DiskFull, (name, record));
+                batch.refuse(number, client, token, full);
                 continue;
             }
             match batch.apply(ledger, number, envelope) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 use tracing::error;
 
-use crate::client::{Envelope, Outlets, Read};
+use crate::client::{Delivery, Envelope, Outlets, Read};
 use crate::clock;
 use crate::database::Tables;
 use crate::databases::Databases;
@@ -51,8 +51,10 @@ impl Reader {
                 }
             };
             self.count(&counts, &reply);
-            let mut delivery = self.outlets.empty(client);
-            delivery.replies.push_back(reply);
+            let delivery = Delivery {
+                replies: [reply].into(),
+                spent: Vec::new(),
+            };
             self.outlets.deliver(client, delivery);
         }
     }

@@ -70,6 +70,11 @@ impl Shard {
         let input = std::mem::take(&mut connection.partial);
         self.partial_bytes += segment.len() as u64;
         let consumed = self.consume(id, &input, cut);
+        self.keep_rest(id, input, consumed);
+    }
+
+    /// Keeps what was not consumed of a connection's `partial`, which was accounted for.
+    pub(super) fn keep_rest(&mut self, id: Key, input: Vec<u8>, consumed: usize) {
         self.partial_bytes -= input.len() as u64;
         if consumed == 0
             && let Some(connection) = self.connections.get_mut(id)

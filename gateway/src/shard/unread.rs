@@ -3,6 +3,8 @@
 //! Owner: the shard. Invariants: unread bytes are counted as long as they are held, and stay in the shard's budget;
 //! they are read in the order they came in, and an end of the peer only after them.
 
+use std::collections::VecDeque;
+
 use iris_protocol::CloseReason;
 
 use super::connection::{Connection, Held, Pause};
@@ -17,7 +19,7 @@ const POOLED_PARTIAL_BYTES_MAX: usize = 128 << 10;
 /// the rest: its socket is not received from until the connection is read again. What
 /// came in the same turn is held as well, no more than a turn gathers.
 const HELD_BYTES_MAX: u64 = 64 << 10;
-/// The same in segments, each of which costs more than its bytes when it is small.
+/// The same in pieces, each of which costs more than its bytes when it is small.
 const HELD_SEGMENTS_MAX: usize = 64;
 
 /// Untaken bytes that end a connection, in full outboxes. What one segment may
@@ -25,8 +27,8 @@ const HELD_SEGMENTS_MAX: usize = 64;
 const OUTBOXES_UNTAKEN_MAX: u64 = 8;
 
 impl Shard {
-    /// Holds a segment of a connection that is not read; one that `goes_on` belongs to what arrived before it,
-    /// and is kept together with it up to what is read in a turn.
+    /// Holds a segment of a connection that is not read. One that `goes_on` belongs to what arrived before it, and is
+    /// appended to the newest piece of that while the piece is shorter than a turn's share.
     // Not inlined: what is received on a connection that is read, nearly always, does not save registers for it.
     #[inline(never)]
     pub(super) fn hold_segment(&mut self, id: Key, segment: &[u8], goes_on: bool) {
@@ -90,7 +92,7 @@ impl Shard {
     pub(super) fn drop_unread(&mut self, id: Key) {
         if let Some(connection) = self.connections.get_mut(id) {
             self.partial_bytes -= connection.unread_bytes();
-            connection.held.clear();
+            connection.held = VecDeque::new();
             let partial = std::mem::take(&mut connection.partial);
             self.put_partial(partial);
         }
@@ -118,14 +120,18 @@ impl Shard {
             let cut = connection.goes_on();
             let input = std::mem::take(&mut connection.partial);
             let consumed = self.consume(id, &input, cut);
-            self.partial_bytes -= input.len() as u64;
-            self.keep_partial(id, &input[consumed..]);
-            self.put_partial(input);
+            if let Some(connection) = self.connections.get_mut(id) {
+                // Not what waits for its rest, or a long frame would use up every share.
+                connection.takes_turn(self.turn, consumed, self.limits.turn_bytes_max);
+            }
+            self.keep_rest(id, input, consumed);
         }
         while let Some(connection) = self.connections.get_mut(id)
             && connection.is_read()
         {
             let Some(len) = connection.held.front().map(|next| next.bytes.len()) else {
+                // Whoever is idle again has no memory of its own.
+                connection.held = VecDeque::new();
                 match connection.peer_ended {
                     Some(reason) => self.close(id, reason),
                     None => self.effects.connections.push(Effect::Resume(id)),
