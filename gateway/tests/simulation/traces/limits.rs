@@ -225,6 +225,38 @@ fn who_says_much_at_once_lets_others_go_first_and_is_heard_to_the_end_in_order()
 }
 
 #[test]
+fn what_is_longer_than_many_shares_comes_to_its_end() {
+    let mut trace = Trace::new(Limits::default());
+    let reader = trace.classic("carl");
+    let loud = trace.classic("anna");
+    trace.shard.begin_turn();
+    // These use up its share, so the long one is held.
+    for number in 0..4 {
+        trace
+            .shard
+            .received(loud, &classic_send("carl", &[number; 1_000]));
+    }
+    let long = classic_send("carl", &[9; 60_000]);
+    let (begin, rest) = long.split_at(60_000);
+    for piece in begin.chunks(1_000) {
+        trace.shard.received_cut(loud, piece);
+    }
+    trace.shard.received(loud, rest);
+    trace.effects();
+    let mut heard = trace.take_sent(reader).len();
+    for _ in 0..100 {
+        trace.shard.begin_turn();
+        trace.shard.read_waiting();
+        trace.effects();
+        heard += trace.take_sent(reader).len();
+    }
+    assert_eq!(heard, 64_000);
+    assert!(!trace.shard.has_waiting());
+    trace.shard.measure();
+    assert_eq!(trace.shard.metrics.partial_bytes, 0);
+}
+
+#[test]
 fn unread_input_over_its_budget_ends_the_connection_and_is_let_go_of() {
     let limits = Limits {
         partial_bytes_max: 10_000,
