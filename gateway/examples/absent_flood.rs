@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use iris_gateway::config::Cores;
 use iris_protocol::framed::{DecodeLimits, Decoded, Frame, PREFACE, decode, encode};
 use iris_protocol::{Name, Outcome};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
@@ -94,17 +95,13 @@ fn go_first() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The calling thread leaves the cpus of this list to the gateway if others are left. A number, or `all`, lists none.
-fn leave_cpus_of(cores: &str) -> Result<(), Failure> {
+/// The calling thread leaves the cpus of a list to the gateway if others are left.
+fn leave_cpus_of(cores: &Cores) -> Result<(), Failure> {
+    let Cores::List(cpus) = cores else {
+        return Ok(());
+    };
     let mut left = sched_getaffinity(None)?;
-    let is_list = cores.contains([',', '-']);
-    let listed = cores.split(',').filter(|part| is_list && !part.is_empty());
-    for part in listed {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        for cpu in first.parse::<usize>()?..=last.parse()? {
-            left.unset(cpu);
-        }
-    }
+    cpus.iter().for_each(|cpu| left.unset(*cpu));
     if left.count() > 0 {
         sched_setaffinity(None, &left)?;
     }
@@ -248,7 +245,7 @@ struct Tally {
 /// As fast as answers come.
 fn floods(
     address: &str,
-    cores: &str,
+    cores: &Cores,
     me: usize,
     done: &AtomicBool,
     tally: &Tally,
@@ -297,7 +294,7 @@ fn resident_mib(process: u32) -> u64 {
 /// Runs one part and prints it.
 fn part(
     what: &str,
-    (address, process, cores): (&str, u32, &str),
+    (address, process, cores): (&str, u32, &Cores),
     flooders: usize,
     time: Duration,
 ) -> Result<Taken, Failure> {
@@ -330,7 +327,7 @@ fn part(
         }));
     }
     for me in 0..flooders {
-        let (address, cores) = (address.to_owned(), cores.to_owned());
+        let (address, cores) = (address.to_owned(), cores.clone());
         let (done, tally) = (Arc::clone(&done), Arc::clone(&tally));
         others.push(thread::spawn(move || {
             floods(&address, &cores, me, &done, &tally)
@@ -427,6 +424,7 @@ fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let seconds = arguments.next().map_or(Ok(SECONDS), |text| text.parse())?;
     let cores = arguments.next().unwrap_or_else(|| "all".to_owned());
+    let listed = Cores::parse(&cores)?;
     let data = tempfile::tempdir()?;
     let gateway = Gateway::start(data.path().to_str().ok_or("a path in UTF-8")?, &cores)?;
     println!(
@@ -435,7 +433,7 @@ fn main() -> Result<(), Failure> {
     if !thread::spawn(go_first).join().unwrap_or(false) {
         println!("no real-time priority: the clients' own waits for a cpu are in the figures");
     }
-    let gateway = (&gateway.1[..], gateway.0.id(), &cores[..]);
+    let gateway = (&gateway.1[..], gateway.0.id(), &listed);
     let alone = part("alone", gateway, 0, ALONE)?;
     let time = Duration::from_secs(seconds);
     let flooded = part("with flood", gateway, FLOODERS, time)?;
