@@ -61,8 +61,9 @@ const OUTGROWS_BY: u64 = 4;
 /// there are fewer, which is for ever if its workers have failed. A batch seals at most one more, since it is
 /// smaller than a memtable.
 const SEALED_MAX: usize = 3;
-/// Runs of tables in level 0 from which on a batch waits; fjall's own threshold is 30, and the same is true of it.
-const L0_RUNS_MAX: usize = 24;
+/// Runs of tables in level 0 from which on a batch waits; fjall's own threshold is 30, and the same is true of it. When a
+/// batch begins with one run less, two memtables may be sealed, the upkeep and the batch may seal one more each: 29 runs.
+const L0_RUNS_MAX: usize = 26;
 
 impl Tables {
     /// Whether the database's workers are so far behind that nothing should be written now.
