@@ -61,9 +61,12 @@ const OUTGROWS_BY: u64 = 4;
 /// there are fewer, which is for ever if its workers have failed. A batch seals at most one more, since it is
 /// smaller than a memtable.
 const SEALED_MAX: usize = 3;
-/// Runs of tables in level 0 from which on a batch waits; fjall's own threshold is 30, and the same is true of it. When a
-/// batch begins with one run less, two memtables may be sealed, the upkeep and the batch may seal one more each: 29 runs.
+/// Runs of tables in level 0 from which on a batch waits, so that it never meets [`FJALL_L0_RUNS_MAX`]: a batch that begins
+/// may find one run less, and memtables that were sealed before; the upkeep and the batch itself may seal one more each.
 const L0_RUNS_MAX: usize = 26;
+const _: () = assert!((L0_RUNS_MAX - 1) + (SEALED_MAX - 1) + 2 < FJALL_L0_RUNS_MAX);
+/// Runs at which fjall lets every write wait, and the same is true of that wait.
+const FJALL_L0_RUNS_MAX: usize = 30;
 
 impl Tables {
     /// Whether the database's workers are so far behind that nothing should be written now.
