@@ -22,8 +22,8 @@ pub(super) struct Accepting {
     /// Connections are let in. Not before every core is up: a login whose home is not
     /// would have to be turned away.
     pub(super) begun: bool,
-    /// The segment, the listener, and the moment on the core's clock.
-    waiting: Vec<(usize, u64, u64)>,
+    /// The listener, and the moment on the core's clock.
+    waiting: Vec<(u64, u64)>,
     /// How long the next one that fails will wait; 0 while all is well.
     backoff_ms: u64,
 }
@@ -31,7 +31,7 @@ pub(super) struct Accepting {
 impl Accepting {
     /// When the next one is due.
     pub(super) fn again_ms(&self) -> Option<u64> {
-        self.waiting.iter().map(|(_, _, at_ms)| *at_ms).min()
+        self.waiting.iter().map(|(_, at_ms)| *at_ms).min()
     }
 }
 
@@ -60,11 +60,12 @@ impl Core {
     }
 
     /// An accept ended of itself, was cancelled, or failed.
-    pub(super) fn accept_ended(&mut self, segment: usize, token: u64, error: &io::Error) {
+    pub(super) fn accept_ended(&mut self, token: u64, error: &io::Error) {
+        self.segments.accept_ended(token);
         let errno = error.raw_os_error().map(Errno::from_raw_os_error);
         // The first is our own doing, the second a client's that did not wait.
         if matches!(errno, Some(Errno::CANCELED | Errno::CONNABORTED)) {
-            self.segments.accept_again(segment, token);
+            self.segments.accept_again(token);
             return;
         }
         self.shard.metrics.accept_failures += 1;
@@ -78,17 +79,17 @@ impl Core {
         let backoff_ms = 2 * self.accepting.backoff_ms;
         self.accepting.backoff_ms = backoff_ms.clamp(BACKOFF_MIN_MS, BACKOFF_MAX_MS);
         let at_ms = self.now_ms + self.accepting.backoff_ms;
-        self.accepting.waiting.push((segment, token, at_ms));
+        self.accepting.waiting.push((token, at_ms));
     }
 
     /// Arms those again whose time has come.
     pub(super) fn accept_after_backoff(&mut self) {
         let now_ms = self.now_ms;
         let segments = &mut self.segments;
-        self.accepting.waiting.retain(|(segment, token, at_ms)| {
+        self.accepting.waiting.retain(|(token, at_ms)| {
             let is_due = *at_ms <= now_ms;
             if is_due {
-                segments.accept_again(*segment, *token);
+                segments.accept_again(*token);
             }
             !is_due
         });

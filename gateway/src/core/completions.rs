@@ -48,11 +48,12 @@ impl Core {
             Completion::Accepted { token, slot, more } => {
                 self.accepted(segment, slot);
                 if !more {
-                    self.segments.accept_again(segment, token);
+                    self.segments.accept_ended(token);
+                    self.segments.accept_again(token);
                 }
             }
             Completion::AcceptEnded { token, error } => {
-                self.accept_ended(segment, token, &error);
+                self.accept_ended(token, &error);
             }
             Completion::Received {
                 token,

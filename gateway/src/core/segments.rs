@@ -2,9 +2,12 @@
 //! descriptors is; the kernel bounds a table by RLIMIT_NOFILE, so a core with
 //! more connections has several rings, its *segments*.
 //!
-//! Owner: the core's thread. Invariant: exactly one segment accepts at a time,
-//! and it is told to stop before its table is full, because a multishot accept
-//! into a full table drops the connection without a word to anyone.
+//! Owner: the core's thread. Invariants: one segment accepts at a time, and it is
+//! told to stop before its table is full, because a multishot accept into a full
+//! table drops the connection without a word to anyone. Two rings never wait for
+//! the same listener, not even while one is being told to stop: the kernel rouses
+//! only one of them for a connection, and if that one is cancelled before it takes
+//! it, nobody does until the next one comes.
 
 use std::io;
 use std::net::TcpListener;
@@ -40,6 +43,8 @@ pub(super) struct Segments {
     /// The one that accepts.
     accepting: Option<usize>,
     listeners: Vec<TcpListener>,
+    /// Which of them a ring waits for, also one that was told to stop and has not yet.
+    under_way: Vec<bool>,
     slots: u32,
     /// The accept that a full table ended is not armed again on that table.
     wants_accept: bool,
@@ -50,6 +55,7 @@ impl Segments {
         Segments {
             all: Vec::new(),
             accepting: None,
+            under_way: vec![false; listeners.len()],
             listeners,
             slots,
             wants_accept: true,
@@ -110,19 +116,26 @@ impl Segments {
         if !self.wants_accept {
             return;
         }
-        if let Some(next) = (0..self.all.len()).find(|segment| self.has_room(*segment)) {
-            self.accepting = Some(next);
-            for (token, listener) in self.listeners.iter().enumerate() {
-                self.all[next].ring.accept(listener.as_fd(), token as u64);
-            }
+        self.accepting = (0..self.all.len()).find(|segment| self.has_room(*segment));
+        for token in 0..self.listeners.len() {
+            self.accept_again(token as u64);
         }
     }
 
-    /// Arms the accept of a listener again, if this segment still accepts.
-    pub(super) fn accept_again(&mut self, segment: usize, token: u64) {
-        if self.accepting == Some(segment)
+    /// The accept of a listener ended: a ring may wait for it again.
+    pub(super) fn accept_ended(&mut self, token: u64) {
+        if let Some(under_way) = self.under_way.get_mut(token as usize) {
+            *under_way = false;
+        }
+    }
+
+    /// Arms the accept of a listener where connections are accepted now, if no ring waits for it.
+    pub(super) fn accept_again(&mut self, token: u64) {
+        if let Some(segment) = self.accepting
             && let Some(listener) = self.listeners.get(token as usize)
+            && let Some(under_way @ false) = self.under_way.get_mut(token as usize)
         {
+            *under_way = true;
             self.all[segment].ring.accept(listener.as_fd(), token);
         }
     }
@@ -150,6 +163,58 @@ impl Segments {
     pub(super) fn notify_enabled(&mut self, enabled: bool) {
         for segment in self.all.iter_mut().skip(1) {
             segment.ring.notify_enabled(enabled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use iris_ring::Completion;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_comes_while_accepting_moves_is_accepted() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let notify = eventfd(0, EventfdFlags::empty()).expect("an eventfd");
+        let mut segments = Segments::new(vec![listener], 64);
+        for _ in 0..2 {
+            segments.open(notify.as_fd()).expect("a ring");
+        }
+        segments.all[0].used = 64;
+        segments.steer_accept();
+        segments.submit().expect("entered");
+        // It moves from the second ring back to the first, which is entered first.
+        segments.all[0].used = 0;
+        segments.all[1].used = 64;
+        segments.steer_accept();
+        segments.all[0].ring.submit().expect("entered");
+        let _client = TcpStream::connect(address).expect("connected");
+        segments.all[1].ring.submit().expect("entered");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut accepted = 0;
+        while accepted == 0 {
+            assert!(Instant::now() < deadline, "it waits in the accept queue");
+            for segment in 0..2 {
+                while let Some(completion) = segments.all[segment].ring.next() {
+                    match completion {
+                        Completion::Accepted { more: true, .. } => accepted += 1,
+                        Completion::AcceptEnded { token, .. } => {
+                            segments.accept_ended(token);
+                            segments.accept_again(token);
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            segments.submit().expect("entered");
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }
