@@ -211,14 +211,12 @@ impl Committer {
         let refuses_appends = answers.condition.is_refusing();
         let mut batch = Batch::new(ledger, self.batches, self.in_order);
         self.in_hand.clear();
-        let mut done: usize = 0;
         while self.in_order > 0
             && let Some((number, envelope)) = self.pending.pop_front()
         {
-            if done.is_multiple_of(LOOK_AHEAD) {
+            if batch.tally.requests.is_multiple_of(LOOK_AHEAD as u64) {
                 self.look_ahead(ledger);
             }
-            done += 1;
             self.in_order -= 1;
             let token = envelope.request.token();
             let client = envelope.client;

@@ -15,7 +15,7 @@ pub const CONNECTION_BYTES: u64 = 5 * 1024 + 512;
 /// wait for slow readers, TCP buffers, the page cache that the inbox store reads through.
 const MEMORY_PERCENT: u64 = 80;
 
-/// Memory of the inbox store for each database: 425 MiB were the most measured, in a flood whose merges had too
+/// Memory of the inbox store for each database: 440 MiB were the most measured, in a flood whose merges had too
 /// little cpu. Up to [`CORES_PER_DATABASE`] cores share one.
 const DATABASE_BYTES: u64 = 448 << 20;
 const CORES_PER_DATABASE: u64 = 4;

@@ -37,26 +37,34 @@ pub(super) struct Segment {
     pub(super) used: u32,
 }
 
+/// Where connections come in.
+struct Listener {
+    socket: TcpListener,
+    /// A ring waits for it, perhaps one that was told to stop and has not yet.
+    is_awaited: bool,
+}
+
 /// All net rings of a core.
 pub(super) struct Segments {
     pub(super) all: Vec<Segment>,
     /// The one that accepts.
     accepting: Option<usize>,
-    listeners: Vec<TcpListener>,
-    /// Which of them a ring waits for, also one that was told to stop and has not yet.
-    under_way: Vec<bool>,
+    listeners: Vec<Listener>,
     slots: u32,
     /// The accept that a full table ended is not armed again on that table.
     wants_accept: bool,
 }
 
 impl Segments {
-    pub(super) fn new(listeners: Vec<TcpListener>, slots: u32) -> Segments {
+    pub(super) fn new(sockets: Vec<TcpListener>, slots: u32) -> Segments {
+        let listeners = sockets.into_iter().map(|socket| Listener {
+            socket,
+            is_awaited: false,
+        });
         Segments {
             all: Vec::new(),
             accepting: None,
-            under_way: vec![false; listeners.len()],
-            listeners,
+            listeners: listeners.collect(),
             slots,
             wants_accept: true,
         }
@@ -124,19 +132,21 @@ impl Segments {
 
     /// The accept of a listener ended: a ring may wait for it again.
     pub(super) fn accept_ended(&mut self, token: u64) {
-        if let Some(under_way) = self.under_way.get_mut(token as usize) {
-            *under_way = false;
+        if let Some(listener) = self.listeners.get_mut(token as usize) {
+            listener.is_awaited = false;
         }
     }
 
     /// Arms the accept of a listener where connections are accepted now, if no ring waits for it.
     pub(super) fn accept_again(&mut self, token: u64) {
         if let Some(segment) = self.accepting
-            && let Some(listener) = self.listeners.get(token as usize)
-            && let Some(under_way @ false) = self.under_way.get_mut(token as usize)
+            && let Some(listener) = self.listeners.get_mut(token as usize)
+            && !listener.is_awaited
         {
-            *under_way = true;
-            self.all[segment].ring.accept(listener.as_fd(), token);
+            listener.is_awaited = true;
+            self.all[segment]
+                .ring
+                .accept(listener.socket.as_fd(), token);
         }
     }
 
