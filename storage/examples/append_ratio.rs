@@ -1,10 +1,11 @@
 //! Synced appends against a raw log on the same disk, in the same run: how much of what the disk can do the inbox
 //! store keeps, how long a sender waits, and which threads take how much CPU for each message.
 //!
-//! `cargo run --release -p iris-storage --example append_ratio -- [folder [databases]]`
+//! `cargo run --release -p iris-storage --example append_ratio -- [folder [databases [seconds]]]`
 //! The raw log: one thread that appends batches of 1,000 records of the same length to a file, one write and one
 //! fdatasync each. Rounds of both alternate; medians. It measures and prints; it judges nothing. The folder
-//! (default: one beside the current) is made and removed. Databases: 1, then 2.
+//! (default: one beside the current) is made and removed. Databases: 1, then 2. Seconds: of each round, 2.5 if not given; with
+//! more of them the database's merges cannot keep up any more.
 
 mod desk;
 
@@ -174,6 +175,10 @@ fn main() -> Result<(), Failure> {
         Some(text) => vec![text.parse()?],
         None => vec![1, 2],
     };
+    let round = match arguments.next() {
+        Some(text) => Duration::try_from_secs_f64(text.parse()?)?,
+        None => ROUND,
+    };
     for databases in databases {
         let (mut raw, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         let path = folder.join(format!("store-{databases}"));
@@ -183,12 +188,12 @@ fn main() -> Result<(), Failure> {
         })?;
         let mut users = Users::new(USERS);
         // Every user is known before it counts.
-        desk.peak(&mut users, ROUND / 2)?;
+        desk.peak(&mut users, round / 2)?;
         let before = cpu_of_threads()?;
         let appended_before = desk.store.metrics().appended;
         for _ in 0..ROUNDS {
-            let log = raw_log(&folder.join("log"), ROUND / 4)?;
-            let rate = desk.peak(&mut users, ROUND)?;
+            let log = raw_log(&folder.join("log"), round / 4)?;
+            let rate = desk.peak(&mut users, round)?;
             raw.push(log);
             ours.push(rate);
             ratios.push(rate / log);

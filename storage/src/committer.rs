@@ -36,6 +36,8 @@ use crate::written::Answer;
 
 /// Between two looks at a database that is behind with its tables.
 const BEHIND_PAUSE: Duration = Duration::from_millis(1);
+/// Most of a batch's time that counts when the next one is to wait: what took longer waited for a lock or the disk.
+const COUNTED_MAX: Duration = Duration::from_millis(20);
 /// Requests that make another batch while one is being synced. A batch costs as much as some dozens of requests, whatever
 /// its size.
 const EARLY_REQUESTS: usize = 256;
@@ -70,6 +72,8 @@ pub(crate) struct Committer {
     /// Who waits for the batch in the making, to be told if it comes to nothing.
     in_hand: Vec<(u64, usize, u64)>,
     batches: u64,
+    /// How long the last batch took to write.
+    last_took: Duration,
     closing: bool,
 }
 
@@ -86,6 +90,7 @@ impl Committer {
             taken: 0,
             in_hand: Vec::new(),
             batches: 0,
+            last_took: Duration::ZERO,
             closing: false,
         };
         committer.begin();
@@ -292,10 +297,13 @@ impl Committer {
         let requests = batch.tally.requests;
         let began = Instant::now();
         answers.note_begun(began);
-        let committed = match wait_until_not_behind(&ledger.tables) {
-            Ok(()) => batch
-                .commit(ledger, began)
-                .map_err(|uncommitted| (uncommitted.error, uncommitted.answers)),
+        let committed = match wait_for_workers(&ledger.tables, self.last_took) {
+            Ok(()) => {
+                let writing = Instant::now();
+                let committed = batch.commit(ledger, began);
+                self.last_took = writing.elapsed();
+                committed.map_err(|uncommitted| (uncommitted.error, uncommitted.answers))
+            }
             Err(error) => Err((error, batch.abandon())),
         };
         // From here on the answers themselves say what became of each.
@@ -356,9 +364,14 @@ impl Committer {
     }
 }
 
-/// Waits as the database itself would, but not for ever: its workers may have failed.
-fn wait_until_not_behind(tables: &Tables) -> fjall::Result<()> {
+/// Waits where the database's workers have much to do; as the database itself would where they have too much, but not for
+/// ever: they may have failed.
+fn wait_for_workers(tables: &Tables, last_took: Duration) -> fjall::Result<()> {
     tables.leave_outgrown()?;
+    let pause = last_took.min(COUNTED_MAX).mul_f32(tables.drag());
+    if !pause.is_zero() {
+        thread::sleep(pause);
+    }
     while tables.is_behind() {
         tables.check()?;
         thread::sleep(BEHIND_PAUSE);

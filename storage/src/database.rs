@@ -64,6 +64,9 @@ const SEALED_MAX: usize = 3;
 /// Runs of tables in level 0 from which on a batch waits, so that it never meets [`FJALL_L0_RUNS_MAX`]: a batch that begins
 /// may find one run less, and memtables that were sealed before; the upkeep and the batch itself may seal one more each.
 const L0_RUNS_MAX: usize = 26;
+/// Runs from which on a committer slows down, so that level 0 does not fill up: otherwise it wrote at full speed, and then
+/// not at all for seconds, until a merge was done.
+const L0_SLOW_FROM: usize = 20;
 const _: () = assert!((L0_RUNS_MAX - 1) + (SEALED_MAX - 1) + 2 < FJALL_L0_RUNS_MAX);
 /// Runs at which fjall lets every write wait, and the same is true of that wait.
 const FJALL_L0_RUNS_MAX: usize = 30;
@@ -75,6 +78,14 @@ impl Tables {
             keyspace.sealed_memtable_count() >= SEALED_MAX
                 || keyspace.tree.l0_run_count() >= L0_RUNS_MAX
         })
+    }
+
+    /// How long a batch waits before it is written, as a part of the time that the last one took: nothing at first, and
+    /// six times as long when one more run would fill level 0.
+    pub(crate) fn drag(&self) -> f32 {
+        let runs = self.messages.tree.l0_run_count();
+        let runs = runs.max(self.users.tree.l0_run_count());
+        drag_at(runs)
     }
 
     /// Begins new memtables where those in use have outgrown their size.
@@ -120,6 +131,13 @@ impl Tables {
     pub(crate) fn check(&self) -> fjall::Result<()> {
         self.database.persist(PersistMode::Buffer)
     }
+}
+
+/// The drag at so many runs. When there are too many, there is another wait.
+fn drag_at(runs: usize) -> f32 {
+    let beyond = (runs + 1).saturating_sub(L0_SLOW_FROM);
+    let left = L0_RUNS_MAX.saturating_sub(runs).max(1);
+    beyond as f32 / left as f32
 }
 
 /// Opens the databases of the folder, side by side, or creates them if the folder is new, with their sequence
@@ -332,10 +350,15 @@ fn first_used(folder: &Folder, databases: &[Tables]) -> Result<Option<usize>, St
 impl Tables {
     /// Those of a new database, and the folder it lives in.
     pub(crate) fn of_new() -> (tempfile::TempDir, Tables) {
+        Tables::of_new_with(Arc::default())
+    }
+
+    /// The same, with merges that ask this one.
+    pub(crate) fn of_new_with(reclaim: Arc<Reclaim>) -> (tempfile::TempDir, Tables) {
         let folder = tempfile::tempdir().expect("a folder");
         let options = StoreOptions::new(folder.path());
         let path = folder.path().join("database");
-        let tables = open(&path, &options, Arc::new(Reclaim::default())).expect("opened");
+        let tables = open(&path, &options, reclaim).expect("opened");
         (folder, tables)
     }
 }
@@ -343,6 +366,15 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writing_slows_down_before_it_has_to_stop() {
+        let drags: Vec<f32> = (0..=FJALL_L0_RUNS_MAX).map(drag_at).collect();
+        assert!(drags[..L0_SLOW_FROM].iter().all(|drag| *drag == 0.0));
+        assert!(drags[L0_SLOW_FROM..L0_RUNS_MAX].is_sorted_by(|few, more| few < more));
+        assert_eq!(drags[L0_RUNS_MAX - 1], 6.0);
+        assert!(drags.iter().all(|drag| drag.is_finite()));
+    }
 
     #[test]
     fn a_memtable_that_is_not_left_in_time_is_left() {

@@ -33,6 +33,7 @@ mod giving_back;
 mod inbox;
 mod journal;
 mod ledger;
+mod merging;
 mod metrics;
 mod options;
 mod priority;

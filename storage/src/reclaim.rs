@@ -4,7 +4,7 @@
 //! past its time to live and not the last of its inbox. Only what is synced is asked for that: a database shows heads that
 //! may yet be lost with the power ([`crate::durable`]). What is destroyed may come back from the journal at a recovery; the head still hides it.
 //! When in doubt (no account, an account or a record that fails its checks) a record is kept, and the merge
-//! goes on.
+//! goes on. Here they take turns, too ([`crate::merging`]).
 
 use std::cell::Cell;
 use std::io;
@@ -19,6 +19,7 @@ use fjall::{AbstractTree, Keyspace, LsmError};
 use crate::account;
 use crate::clock;
 use crate::durable::DurableAccounts;
+use crate::merging::{Turn, Turns};
 use crate::record;
 use crate::user::{UserKey, split_message_key};
 
@@ -30,6 +31,7 @@ pub(crate) struct Reclaim {
     accounts: RwLock<Option<DurableAccounts>>,
     /// Whether it is.
     is_open: Arc<AtomicBool>,
+    turns: Arc<Turns>,
     counts: Arc<ReclaimCounts>,
 }
 
@@ -80,6 +82,8 @@ impl Factory for Reclaim {
         Box::new(Filter {
             leash: LEASH.take(),
             is_open: Arc::clone(&self.is_open),
+            turns: Arc::clone(&self.turns),
+            turn: None,
             passed: 0,
             accounts: self
                 .accounts
@@ -118,7 +122,7 @@ pub(crate) struct Leash {
 }
 
 /// Records between two looks at the leash.
-const LEASH_RECORDS: u32 = 4096;
+const LEASH_RECORDS: u64 = 4096;
 /// Runs in level 0 at which it gives itself up: fewer than let writes wait.
 pub(crate) const LEASH_RUNS_MAX: usize = 20;
 
@@ -131,7 +135,10 @@ impl Leash {
 struct Filter {
     leash: Option<Leash>,
     is_open: Arc<AtomicBool>,
-    passed: u32,
+    turns: Arc<Turns>,
+    /// Taken with the first record, and held until the merge has seen the last.
+    turn: Option<Turn>,
+    passed: u64,
     accounts: Option<DurableAccounts>,
     now_ms: u64,
     /// The user whose messages are passing, with the bounds: keys come sorted, so one look-up serves a user.
@@ -142,6 +149,25 @@ struct Filter {
 }
 
 impl Filter {
+    /// When the database closes, all merges go on side by side, to their end or until fjall stops them.
+    fn begin(&mut self) {
+        let (is_open, leash) = (&self.is_open, &self.leash);
+        let must_wait =
+            || is_open.load(Ordering::Relaxed) && !leash.as_ref().is_some_and(Leash::is_taut);
+        self.turn = Turns::take(&self.turns, must_wait);
+    }
+
+    /// An error gives the merge up.
+    fn feel_leash(&self) -> Result<(), LsmError> {
+        match &self.leash {
+            Some(leash) if leash.is_taut() || !self.is_open.load(Ordering::Relaxed) => {
+                let source = io::Error::new(io::ErrorKind::Interrupted, "the merge is in the way");
+                Err(LsmError::Io(source))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn bounds(&mut self, user: UserKey) -> Bounds {
         match self.of {
             Some((of, bounds)) if of == user => bounds,
@@ -164,14 +190,13 @@ impl Filter {
 
 impl CompactionFilter for Filter {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
-        self.passed = self.passed.wrapping_add(1);
-        if self.passed.is_multiple_of(LEASH_RECORDS)
-            && let Some(leash) = &self.leash
-            && (leash.is_taut() || !self.is_open.load(Ordering::Relaxed))
-        {
-            let source = io::Error::new(io::ErrorKind::Interrupted, "the merge is in the way");
-            return Err(LsmError::Io(source));
+        if self.passed == 0 {
+            self.begin();
         }
+        if self.passed.is_multiple_of(LEASH_RECORDS) {
+            self.feel_leash()?;
+        }
+        self.passed += 1;
         let Some((user, sequence)) = split_message_key(item.key()) else {
             return Ok(Verdict::Keep);
         };
@@ -198,5 +223,45 @@ impl CompactionFilter for Filter {
         self.counts
             .expired
             .fetch_add(self.expired, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::database::Tables;
+
+    #[test]
+    fn a_merge_waits_for_its_turn_and_not_when_the_database_closes() {
+        let reclaim = Arc::new(Reclaim::default());
+        let (_folder, tables) = Tables::of_new_with(Arc::clone(&reclaim));
+        let merge = || {
+            // Two tables, so that there is something to merge.
+            for content in ["first", "second"] {
+                tables.messages.insert([1; 20], content).expect("written");
+                tables.flush().expect("tables");
+            }
+            let tree = tables.messages.tree.clone();
+            thread::spawn(move || tree.major_compact(u64::MAX, 0))
+        };
+        let ends = |merge: thread::JoinHandle<Result<(), LsmError>>| {
+            merge.join().expect("no panic").is_ok()
+        };
+
+        reclaim.begin(tables.durable.clone());
+        let of_another = Turns::take(&reclaim.turns, || true);
+        let waiting = merge();
+        thread::sleep(Duration::from_millis(200));
+        assert!(!waiting.is_finished(), "it went on beside another");
+        drop(of_another);
+        assert!(ends(waiting));
+
+        let _of_another = Turns::take(&reclaim.turns, || true).expect("given back");
+        let waiting = merge();
+        reclaim.end();
+        assert!(ends(waiting));
     }
 }
