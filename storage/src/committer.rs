@@ -36,6 +36,8 @@ use crate::written::Answer;
 
 /// Between two looks at a database that is behind with its tables.
 const BEHIND_PAUSE: Duration = Duration::from_millis(1);
+/// Looks after which a merge that nobody has begun is begun here: long enough for a worker that is about to.
+const FORGOTTEN_LOOKS: u32 = 100;
 /// Most of a batch's time that counts when the next one is to wait: what took longer waited for a lock or the disk.
 const COUNTED_MAX: Duration = Duration::from_millis(20);
 /// Requests that make another batch while one is being synced. A batch costs as much as some dozens of requests, whatever
@@ -372,9 +374,43 @@ fn wait_for_workers(tables: &Tables, last_took: Duration) -> fjall::Result<()> {
     if !pause.is_zero() {
         thread::sleep(pause);
     }
+    let mut forgotten_looks = 0;
     while tables.is_behind() {
         tables.check()?;
+        forgotten_looks = if tables.is_forgotten() {
+            forgotten_looks + 1
+        } else {
+            0
+        };
+        if forgotten_looks == FORGOTTEN_LOOKS {
+            tables.merge()?;
+            forgotten_looks = 0;
+        }
         thread::sleep(BEHIND_PAUSE);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fjall::AbstractTree;
+
+    use super::*;
+
+    #[test]
+    fn a_full_level_0_that_no_worker_merges_holds_nobody_up() {
+        let (_folder, tables) = Tables::of_new();
+        // Not by way of the database, which would ask for merges.
+        while !tables.is_behind() {
+            tables.messages.insert([1; 20], "a").expect("written");
+            let tree = &tables.messages.tree;
+            tree.flush_active_memtable(0).expect("a table");
+        }
+        assert!(tables.is_forgotten());
+        let (told, heard) = crossbeam_channel::bounded(1);
+        let waiting = tables.clone();
+        thread::spawn(move || told.send(wait_for_workers(&waiting, Duration::ZERO).is_ok()));
+        assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(true));
+        assert!(!tables.is_behind());
+    }
 }

@@ -74,18 +74,37 @@ const FJALL_L0_RUNS_MAX: usize = 30;
 impl Tables {
     /// Whether the database's workers are so far behind that nothing should be written now.
     pub(crate) fn is_behind(&self) -> bool {
-        [&self.messages, &self.users].into_iter().any(|keyspace| {
-            keyspace.sealed_memtable_count() >= SEALED_MAX
-                || keyspace.tree.l0_run_count() >= L0_RUNS_MAX
-        })
+        let keyspaces = [&self.messages, &self.users];
+        let has_many_sealed = |keyspace: &Keyspace| keyspace.sealed_memtable_count() >= SEALED_MAX;
+        keyspaces.into_iter().any(has_many_sealed) || self.runs() >= L0_RUNS_MAX
+    }
+
+    /// Whether a full level 0 waits for a merge that nobody has begun. The database asks its workers for merges when it has
+    /// written a table. What is asked while another merge has level 1 comes to nothing, and when nothing is written any
+    /// more, nothing is asked.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.runs() >= L0_RUNS_MAX && self.database.active_compactions() == 0
+    }
+
+    /// Merges on this thread what is due.
+    pub(crate) fn merge(&self) -> fjall::Result<()> {
+        for keyspace in [&self.messages, &self.users] {
+            // Nothing is hidden from anybody who reads: all versions stay.
+            keyspace.tree.compact(merges(), 0)?;
+        }
+        Ok(())
+    }
+
+    /// In the level 0 that has more.
+    fn runs(&self) -> usize {
+        let runs = self.messages.tree.l0_run_count();
+        runs.max(self.users.tree.l0_run_count())
     }
 
     /// How long a batch waits before it is written, as a part of the time that the last one took: nothing at first, and
     /// six times as long when one more run would fill level 0.
     pub(crate) fn drag(&self) -> f32 {
-        let runs = self.messages.tree.l0_run_count();
-        let runs = runs.max(self.users.tree.l0_run_count());
-        drag_at(runs)
+        drag_at(self.runs())
     }
 
     /// Begins new memtables where those in use have outgrown their size.

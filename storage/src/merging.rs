@@ -83,6 +83,8 @@ mod tests {
             let (turns, must_wait) = (Arc::clone(&turns), Arc::clone(&must_wait));
             thread::spawn(move || Turns::take(&turns, || must_wait.load(Ordering::Relaxed)))
         };
+        thread::sleep(2 * LOOK_EVERY);
+        assert!(!waiting.is_finished());
         must_wait.store(false, Ordering::Relaxed);
         assert!(waiting.join().expect("no panic").is_none());
         drop(of_another);

@@ -61,7 +61,8 @@ pub struct StoreOptions {
     /// writes up to 64 MB.
     pub journal_interval: Duration,
     /// Threads of each database for writing tables and merging them, at least 2. Of fjall's workers, one takes no
-    /// merges: while all others merge, it spins on those that wait (half a cpu at full load with 2 workers, none with 4).
+    /// merges: while all others merge or wait for their turn to, it spins on what is asked for meanwhile (half a cpu at full
+    /// load with 2 workers; a tenth with 4, and only while there is much to merge).
     pub worker_threads: usize,
 }
 

@@ -149,7 +149,7 @@ struct Filter {
 }
 
 impl Filter {
-    /// When the database closes, all merges go on side by side, to their end or until fjall stops them.
+    /// When the database closes, which waits for the end of every merge that was begun, they go on side by side.
     fn begin(&mut self) {
         let (is_open, leash) = (&self.is_open, &self.leash);
         let must_wait =
@@ -261,6 +261,8 @@ mod tests {
 
         let _of_another = Turns::take(&reclaim.turns, || true).expect("given back");
         let waiting = merge();
+        thread::sleep(Duration::from_millis(200));
+        assert!(!waiting.is_finished());
         reclaim.end();
         assert!(ends(waiting));
     }
