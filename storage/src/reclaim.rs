@@ -149,23 +149,25 @@ struct Filter {
 }
 
 impl Filter {
-    /// When the database closes, which waits for the end of every merge that was begun, they go on side by side.
+    /// Waits for a turn. When the database closes, which waits for the end of every merge that was begun, they go on side
+    /// by side.
     fn begin(&mut self) {
-        let (is_open, leash) = (&self.is_open, &self.leash);
-        let must_wait =
-            || is_open.load(Ordering::Relaxed) && !leash.as_ref().is_some_and(Leash::is_taut);
-        self.turn = Turns::take(&self.turns, must_wait);
+        let turn = Turns::take(&self.turns, || !self.is_in_the_way());
+        self.turn = turn;
+    }
+
+    /// The database closes, or the leash is taut.
+    fn is_in_the_way(&self) -> bool {
+        !self.is_open.load(Ordering::Relaxed) || self.leash.as_ref().is_some_and(Leash::is_taut)
     }
 
     /// An error gives the merge up.
     fn feel_leash(&self) -> Result<(), LsmError> {
-        match &self.leash {
-            Some(leash) if leash.is_taut() || !self.is_open.load(Ordering::Relaxed) => {
-                let source = io::Error::new(io::ErrorKind::Interrupted, "the merge is in the way");
-                Err(LsmError::Io(source))
-            }
-            _ => Ok(()),
+        if self.leash.is_some() && self.is_in_the_way() {
+            let source = io::Error::new(io::ErrorKind::Interrupted, "the merge is in the way");
+            return Err(LsmError::Io(source));
         }
+        Ok(())
     }
 
     fn bounds(&mut self, user: UserKey) -> Bounds {
