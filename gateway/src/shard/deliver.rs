@@ -100,10 +100,8 @@ impl Shard {
             {
                 envelope::push(&mut drain.held, &Envelope::Deliver(*parcel));
             }
-            Some(drain) => {
-                drain.at_end = false;
-                let held = std::mem::take(&mut drain.held);
-                self.append_held(user_key, &held);
+            Some(_) => {
+                self.store_held(user_key);
                 self.append_parcel(user_key, parcel);
             }
         }

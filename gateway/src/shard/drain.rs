@@ -46,6 +46,8 @@ impl Shard {
         };
         let page_bytes = self.limits.outbox_bytes_max / 2;
         if retained > page_bytes || unacked > self.unacked_kept() {
+            // It may be long until the reader has taken that, and nobody waits so long for an answer.
+            self.store_held(user_key);
             return;
         }
         let Some(user) = self.users.get_mut(user_key) else {
@@ -183,6 +185,18 @@ impl Shard {
         }
     }
 
+    /// The end of the drain is further than it seemed: what was held for it goes the way of what is newer.
+    pub(super) fn store_held(&mut self, user_key: Key) {
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        if let Some(drain) = user.drain.as_deref_mut() {
+            drain.at_end = false;
+            let held = std::mem::take(&mut drain.held);
+            self.append_held(user_key, &held);
+        }
+    }
+
     pub(super) fn page_failed(&mut self, user_key: Key, session_number: u32) {
         self.request_done(user_key);
         let retry_ms = self.now.core_ms + STORE_RETRY_MS;
@@ -195,6 +209,7 @@ impl Shard {
             drain.retry_at_ms = retry_ms;
             let session = user.session;
             self.check_within(session, STORE_RETRY_MS);
+            self.store_held(user_key);
         }
         self.forget_if_done(user_key);
     }

@@ -2,7 +2,7 @@
 //! end while a message is in memory.
 
 use iris_protocol::RefusalReason;
-use iris_storage::FailureKind;
+use iris_storage::{FailureKind, StoredMessage};
 
 use super::*;
 
@@ -135,4 +135,58 @@ fn a_message_that_expires_behind_the_end_of_a_drain_is_not_delivered() {
     let sent = trace.take_sent(reader);
     let copies = sent.windows(9).filter(|part| part == b"a message").count();
     assert_eq!(copies, 1, "the one that had not expired");
+}
+
+/// Anna's drain is at its end but for one append, and what bert sends is held for that. The token is the append's.
+fn held_at_the_end(limits: Limits, last_page: Vec<StoredMessage>) -> (Trace, Key, u64) {
+    let mut trace = Trace::new(limits);
+    let reader = trace.framed("anna");
+    let sender = trace.framed("bert");
+    trace.received(sender, &framed_send(1, "anna"));
+    trace.take_sent(reader);
+    trace.wait(2_500);
+    let token = trace.take_append();
+    trace.received(sender, &framed_send(2, "anna"));
+    let second = trace.take_append();
+    trace.shard.stored(Reply::Appended { token, sequence: 5 });
+    trace.effects();
+    let token = trace.take_page();
+    trace.shard.stored(Reply::Page {
+        token,
+        messages: last_page,
+        next: 6,
+        end: true,
+        lost: 0,
+    });
+    trace.effects();
+    trace.received(sender, &framed_send(3, "anna"));
+    assert_eq!(trace.appends(), 0, "it is held");
+    (trace, sender, second)
+}
+
+#[test]
+fn no_sender_waits_until_a_reader_has_room_for_the_end_of_a_drain() {
+    let limits = Limits {
+        outbox_bytes_max: 8 << 10,
+        ..Limits::default()
+    };
+    // She takes none of it.
+    let page = vec![stored_message(5, &[b'x'; 6 << 10])];
+    let (mut trace, sender, token) = held_at_the_end(limits, page);
+    trace.shard.stored(Reply::Appended { token, sequence: 6 });
+    trace.effects();
+    assert_eq!(trace.appends(), 1, "what was held");
+    trace.take_append();
+    trace.received(sender, &framed_send(4, "anna"));
+    assert_eq!(trace.appends(), 1, "what is newer goes the same way");
+}
+
+#[test]
+fn no_sender_waits_until_a_page_can_be_read() {
+    let (mut trace, _, token) = held_at_the_end(Limits::default(), Vec::new());
+    trace.shard.stored(Reply::Appended { token, sequence: 6 });
+    trace.effects();
+    let page = trace.take_page();
+    trace.fail(page);
+    assert_eq!(trace.appends(), 1, "what was held");
 }
