@@ -30,6 +30,9 @@ pub fn start(format: LogFormat, level: &LogLevel) {
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A line that cannot be written would be told of on stderr, too, and that panics: whoever reads the log may be
+        // gone, and the gateway goes on.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     let started = match format {
         LogFormat::Human => {

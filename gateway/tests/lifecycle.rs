@@ -4,10 +4,12 @@
 mod support;
 
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
+use iris_protocol::Outcome;
 use rustix::process::Signal;
 
-use support::{Gateway, PATIENCE, get};
+use support::{Framed, Gateway, PATIENCE, get};
 
 #[test]
 fn it_says_what_to_do_next_answers_probes_and_drains() {
@@ -85,6 +87,20 @@ impl Systemd {
             }
         }
     }
+}
+
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let mut gateway = Gateway::serving(&[]);
+    gateway.log_is_closed();
+    for _ in 0..4 {
+        gateway.signal(Signal::HUP);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut client = Framed::login(gateway.address(), "ann");
+    assert_eq!(client.sends("bob", b"hello"), Outcome::Stored);
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.ended().code(), Some(0));
 }
 
 #[test]

@@ -198,6 +198,11 @@ impl Gateway {
         }
     }
 
+    /// Nobody reads its log any more: the next line but one finds a closed pipe.
+    pub fn log_is_closed(&mut self) {
+        self.stderr = mpsc::channel().1;
+    }
+
     /// All further lines, until it ends.
     pub fn rest_of_log(&self) -> Vec<String> {
         self.stderr.iter().collect()
