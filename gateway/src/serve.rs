@@ -181,6 +181,7 @@ pub fn serve(
         let options = CoreOptions {
             index,
             has_own_cpu: cpus.iter().filter(|other| *other == cpu).count() == 1,
+            realtime: config.realtime,
             shared: Arc::clone(&shared),
             shard: Box::new(move || {
                 Shard::new(ShardOptions {

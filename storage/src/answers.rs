@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use tracing::error;
 
-use crate::client::{Delivery, Outlets, Spent};
 use crate::disk::Condition;
 use crate::metrics::{CommitterCounts, Counts, lock};
+use crate::outlets::{Delivery, Outlet, Outlets, Spent};
 use crate::request::{FailureKind, Reply};
 use crate::written::{Answer, Written};
 
@@ -120,7 +120,7 @@ impl Answers {
 /// Replies on their way out, one delivery for each client.
 struct Outgoing<'a> {
     outlets: &'a Outlets,
-    by_client: Vec<Option<Delivery>>,
+    by_client: Vec<Option<(Arc<Outlet>, Delivery)>>,
 }
 
 impl Outgoing<'_> {
@@ -135,24 +135,28 @@ impl Outgoing<'_> {
         if self.by_client.len() <= client {
             self.by_client.resize_with(client + 1, || None);
         }
-        if let Some(of_client) = self.by_client.get_mut(client) {
-            let delivery = of_client.get_or_insert_with(|| self.outlets.empty(client));
+        let of_client = &mut self.by_client[client];
+        if of_client.is_none()
+            && let Some(outlet) = self.outlets.of(client)
+        {
+            let delivery = outlet.empty();
+            *of_client = Some((outlet, delivery));
+        }
+        if let Some((_, delivery)) = of_client {
             delivery.replies.push_back(reply);
         }
     }
 
     /// To a client that gets a reply, too; whoever gets none is not woken for it.
     fn give_back(&mut self, client: usize, spent: Spent) {
-        if let Some(Some(delivery)) = self.by_client.get_mut(client) {
+        if let Some(Some((_, delivery))) = self.by_client.get_mut(client) {
             delivery.spent.push(spent);
         }
     }
 
     fn send(self) {
-        for (client, delivery) in self.by_client.into_iter().enumerate() {
-            if let Some(delivery) = delivery {
-                self.outlets.deliver(client, delivery);
-            }
+        for (outlet, delivery) in self.by_client.into_iter().flatten() {
+            outlet.deliver(delivery);
         }
     }
 }

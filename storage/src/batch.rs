@@ -12,9 +12,10 @@ use fjall::{OwnedWriteBatch, PersistMode, Slice, Snapshot};
 
 use crate::account::Tail;
 use crate::answers::unwritable;
-use crate::client::{Envelope, Spent, Write};
+use crate::client::{Envelope, Write};
 use crate::clock;
 use crate::ledger::{self, Ledger};
+use crate::outlets::Spent;
 use crate::record;
 use crate::request::{FailureKind, Reply};
 use crate::totals::{TOTALS_KEY, Totals};

@@ -1,11 +1,12 @@
 //! The way from a core to the store's threads and back.
 //!
-//! Owner: a [`StoreClient`] belongs to one core's thread; the [`Outlets`] are shared by the store's threads.
-//! Queues: `writes` (bounded, `queue_requests_max`) to each database's committer and `reads` (bounded, `queue_reads_max`) to
+//! Owner: a [`StoreClient`] belongs to one core's thread.
+//! Queues: [`Entrance`]s (bounded, `queue_requests_max`) to each database's committer and (`queue_reads_max`) to
 //! the readers; a full one answers [`FailureKind::Overloaded`] at once, so submitting never blocks and nothing
-//! is lost in silence. `replies` back to the core is unbounded, but holds at most one reply for each request that
-//! was taken, in one piece for each sync. Pages can be large; whoever asks bounds them. `emptied` gives up to
-//! [`EMPTIED_MAX`] pieces back to be filled again.
+//! is lost in silence. The way back is an [`Outlet`].
+//!
+//! A core may have a real-time priority. So it must never wait in a loop for something that another thread has begun and not
+//! finished: that thread may have lost its cpu to this very core. Both ways are behind locks, where waiting is sleeping.
 //!
 //! What an append or a burn was made of is freed by the thread that allocated it: it goes back to its core with the replies
 //! of its batch, and the pieces go back to be used again. An allocator guards what others free into with locks, and a core
@@ -13,13 +14,13 @@
 //! disk leaves undone, and what gets no reply, is freed where it ends.)
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
-use tracing::error;
+use crossbeam_channel::Sender;
 
+use crate::entrance::Entrance;
 use crate::ledger::Ledger;
+use crate::outlets::{Delivery, Outlet, Outlets, Wake};
 use crate::request::{FailureKind, Reply, Request};
 use crate::user::{UserHash, UserKey, database_of};
 
@@ -131,79 +132,15 @@ impl Read {
     }
 }
 
-/// Called after replies were queued. It must not block.
-pub type Wake = Box<dyn Fn() + Send + Sync>;
-
-/// Pieces of replies that wait to be filled again, for each client: one is filled while the other is on its way. Those of
-/// further databases are let go of.
-const EMPTIED_MAX: usize = 2;
-
-/// What a request was made of: its name and its record.
-pub(crate) type Spent = (Box<str>, Vec<u8>);
-
-/// The replies of one batch to one client, and what its requests were made of.
-#[derive(Default)]
-pub(crate) struct Delivery {
-    pub(crate) replies: VecDeque<Reply>,
-    pub(crate) spent: Vec<Spent>,
-}
-
-struct Outlet {
-    replies: Sender<Delivery>,
-    emptied: Receiver<Delivery>,
-    wake: Wake,
-}
-
-/// Where the replies of each client go. The lock is taken twice for each piece of replies.
-#[derive(Clone, Default)]
-pub(crate) struct Outlets(Arc<Mutex<Vec<Arc<Outlet>>>>);
-
-impl Outlets {
-    fn of(&self, client: usize) -> Option<Arc<Outlet>> {
-        let outlets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        outlets.get(client).cloned()
-    }
-
-    /// An empty delivery for a client: one that it has emptied, if there is any.
-    pub(crate) fn empty(&self, client: usize) -> Delivery {
-        let emptied = self.of(client).map(|outlet| outlet.emptied.try_recv());
-        emptied.and_then(Result::ok).unwrap_or_default()
-    }
-
-    /// Hands one batch of replies to its client and wakes it, once.
-    pub(crate) fn deliver(&self, client: usize, delivery: Delivery) {
-        if delivery.replies.is_empty() {
-            return;
-        }
-        if let Some(outlet) = self.of(client)
-            // A client that is gone wants no replies: what they acknowledge is on disk all the same.
-            && outlet.replies.send(delivery).is_ok()
-        {
-            // The core's code, on our thread: its panic must not end the store for everybody.
-            if catch_unwind(AssertUnwindSafe(|| (outlet.wake)())).is_err() {
-                error!(client, "waking a client of the inbox store panicked");
-            }
-        }
-    }
-
-    fn add(&self, outlet: Arc<Outlet>) -> usize {
-        let mut outlets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        outlets.push(outlet);
-        outlets.len() - 1
-    }
-}
-
 /// One core's handle on the store.
 pub struct StoreClient {
-    client: usize,
     /// By the number of the database.
-    writes: Arc<[Sender<Envelope<Write>>]>,
-    reads: Sender<Envelope<Read>>,
-    replies: Receiver<Delivery>,
-    emptied: Sender<Delivery>,
+    writes: Arc<[Entrance<Write>]>,
+    reads: Entrance<Read>,
     outlet: Arc<Outlet>,
-    /// What is polled just now.
+    /// What is polled just now, and what comes after it.
     current: Delivery,
+    deliveries: VecDeque<Delivery>,
     /// Answers to what was not taken; at most one for each submit since the last poll.
     refused: VecDeque<Reply>,
     refused_total: u64,
@@ -212,25 +149,16 @@ pub struct StoreClient {
 impl StoreClient {
     pub(crate) fn new(
         outlets: &Outlets,
-        writes: Arc<[Sender<Envelope<Write>>]>,
-        reads: Sender<Envelope<Read>>,
+        writes: Arc<[Entrance<Write>]>,
+        reads: Entrance<Read>,
         wake: Wake,
     ) -> StoreClient {
-        let (replies_in, replies) = crossbeam_channel::unbounded();
-        let (emptied, emptied_out) = crossbeam_channel::bounded(EMPTIED_MAX);
-        let outlet = Arc::new(Outlet {
-            replies: replies_in,
-            emptied: emptied_out,
-            wake,
-        });
         StoreClient {
-            client: outlets.add(Arc::clone(&outlet)),
             writes,
             reads,
-            replies,
-            emptied,
-            outlet,
+            outlet: outlets.add(wake),
             current: Delivery::default(),
+            deliveries: VecDeque::new(),
             refused: VecDeque::new(),
             refused_total: 0,
         }
@@ -296,7 +224,7 @@ impl StoreClient {
         self.refused_total += 1;
         if let Some(token) = token {
             self.refused.push_back(Reply::Failed { token, error });
-            (self.outlet.wake)();
+            self.outlet.wake();
         }
     }
 
@@ -306,9 +234,13 @@ impl StoreClient {
         self.refused_total
     }
 
-    /// Whether [`StoreClient::poll`] would give a reply.
+    /// Whether [`StoreClient::poll`] would give a reply, or may.
     pub fn has_replies(&self) -> bool {
-        !self.current.replies.is_empty() || !self.refused.is_empty() || !self.replies.is_empty()
+        !self.current.replies.is_empty() || !self.refused.is_empty() || self.has_deliveries()
+    }
+
+    fn has_deliveries(&self) -> bool {
+        !self.deliveries.is_empty() || self.outlet.is_filled()
     }
 
     /// The next reply, if one is there.
@@ -319,37 +251,32 @@ impl StoreClient {
             self.current.spent.pop();
             return Some(reply);
         }
-        let next = self.replies.try_recv().ok()?;
-        let mut emptied = std::mem::replace(&mut self.current, next);
-        emptied.spent.clear();
-        if emptied.replies.capacity() > 0 {
-            // If it is not wanted it ends here.
-            let _unwanted = self.emptied.try_send(emptied);
+        if !self.has_deliveries() {
+            return None;
         }
+        let mut emptied = std::mem::take(&mut self.current);
+        emptied.spent.clear();
+        self.outlet.take(&mut self.deliveries, emptied);
+        self.current = self.deliveries.pop_front()?;
         self.current.replies.pop_front()
     }
 
     fn write(&self, user: UserHash, request: Write) -> Option<FailureKind> {
         let database = database_of(user.key(), self.writes.len());
-        refusal(self.writes[database].try_send(Envelope {
-            client: self.client,
-            request,
-        }))
+        let client = self.outlet.client();
+        let taken = self.writes[database].offer(Envelope { client, request });
+        taken.err()
     }
 
     fn read(&self, request: Read) -> Option<FailureKind> {
-        refusal(self.reads.try_send(Envelope {
-            client: self.client,
-            request,
-        }))
+        let client = self.outlet.client();
+        self.reads.offer(Envelope { client, request }).err()
     }
 }
 
-fn refusal<R>(result: Result<(), TrySendError<Envelope<R>>>) -> Option<FailureKind> {
-    match result {
-        Ok(()) => None,
-        Err(TrySendError::Full(_)) => Some(FailureKind::Overloaded),
-        Err(TrySendError::Disconnected(_)) => Some(FailureKind::Closed),
+impl Drop for StoreClient {
+    fn drop(&mut self) {
+        self.outlet.leave();
     }
 }
 
@@ -370,8 +297,8 @@ mod tests {
     #[test]
     fn a_full_queue_is_answered_at_once() {
         let woken = Arc::new(AtomicUsize::new(0));
-        let (writes, _writes_end) = crossbeam_channel::bounded(1);
-        let (reads, reads_end) = crossbeam_channel::bounded(1);
+        let (writes, _writes_end) = Entrance::new(1);
+        let (reads, reads_end) = Entrance::new(1);
         let count = Arc::clone(&woken);
         let wake: Wake = Box::new(move || {
             count.fetch_add(1, Ordering::Relaxed);
@@ -402,8 +329,8 @@ mod tests {
     #[test]
     fn a_batch_of_replies_wakes_once_and_keeps_its_order() {
         let woken = Arc::new(AtomicUsize::new(0));
-        let (writes, _writes_end) = crossbeam_channel::bounded(1);
-        let (reads, _reads_end) = crossbeam_channel::bounded(1);
+        let (writes, _writes_end) = Entrance::new(1);
+        let (reads, _reads_end) = Entrance::new(1);
         let outlets = Outlets::default();
         let count = Arc::clone(&woken);
         let wake: Wake = Box::new(move || {
@@ -411,10 +338,11 @@ mod tests {
         });
         let mut client = StoreClient::new(&outlets, [writes].into(), reads, wake);
         let of = |tokens: &[u64]| {
-            let mut delivery = outlets.empty(0);
+            let outlet = outlets.of(0).expect("its outlet");
+            let mut delivery = outlet.empty();
             let replies = tokens.iter().map(|token| Reply::Burned { token: *token });
             delivery.replies.extend(replies);
-            outlets.deliver(0, delivery);
+            outlet.deliver(delivery);
         };
         of(&[1, 2]);
         of(&[]);
@@ -427,18 +355,19 @@ mod tests {
 
     #[test]
     fn what_requests_were_made_of_comes_back_and_deliveries_go_round() {
-        let (writes, _writes_end) = crossbeam_channel::bounded(1);
-        let (reads, _reads_end) = crossbeam_channel::bounded(1);
+        let (writes, _writes_end) = Entrance::new(1);
+        let (reads, _reads_end) = Entrance::new(1);
         let outlets = Outlets::default();
         let wake: Wake = Box::new(|| {});
         let mut client = StoreClient::new(&outlets, [writes].into(), reads, wake);
         let deliver = |spent: usize| {
-            let mut delivery = outlets.empty(0);
+            let outlet = outlets.of(0).expect("its outlet");
+            let mut delivery = outlet.empty();
             assert!(delivery.replies.is_empty() && delivery.spent.is_empty());
             let room = delivery.spent.capacity();
             delivery.replies.push_back(Reply::Burned { token: 1 });
             delivery.spent.resize(spent, ("a".into(), vec![1]));
-            outlets.deliver(0, delivery);
+            outlet.deliver(delivery);
             room
         };
         assert_eq!(deliver(100), 0);

@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use tracing::error;
 
 use crate::answers::{Answers, unwritable};
@@ -28,6 +28,7 @@ use crate::batch::{Batch, Step};
 use crate::client::{Envelope, Write};
 use crate::database::Tables;
 use crate::disk::Notice;
+use crate::entrance::Exit;
 use crate::ledger::Ledger;
 use crate::metrics::lock;
 use crate::options::StoreOptions;
@@ -43,6 +44,8 @@ const COUNTED_MAX: Duration = Duration::from_millis(20);
 /// Requests that make another batch while one is being synced. A batch costs as much as some dozens of requests, whatever
 /// its size.
 const EARLY_REQUESTS: usize = 256;
+/// Requests taken from the queue under one lock: those who put some in wait meanwhile.
+const TAKE_AT_ONCE: usize = 64;
 /// Between two looks at the queue during a sync: to be woken for each request would cost the cores more than the requests.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -52,7 +55,7 @@ const LOOK_AHEAD: usize = 32;
 
 /// What ties a committer to the rest of the store.
 pub(crate) struct Links {
-    pub(crate) requests: Receiver<Envelope<Write>>,
+    pub(crate) requests: Exit<Write>,
     pub(crate) answers: Answers,
     pub(crate) notices: Sender<Notice>,
 }
@@ -65,6 +68,8 @@ pub(crate) struct Committer {
     window: Duration,
     requests_max: usize,
     bytes_max: u64,
+    /// What was taken from the queue just now; empty in between.
+    arrived: Vec<Envelope<Write>>,
     /// Taken from the queue and not yet in a batch, each with its number; at most `requests_max`.
     pending: VecDeque<(u64, Envelope<Write>)>,
     /// So many of them at the front are in order: the rest of a batch.
@@ -87,6 +92,7 @@ impl Committer {
             window: options.commit_window,
             requests_max: options.commit_requests_max.max(1),
             bytes_max: (options.commit_bytes_max as u64).max(1),
+            arrived: Vec::new(),
             pending: VecDeque::new(),
             in_order: 0,
             taken: 0,
@@ -149,17 +155,15 @@ impl Committer {
             } else if self.closing {
                 return false;
             } else {
-                match self.links.requests.recv() {
-                    Ok(envelope) => self.take(envelope),
-                    Err(_) => return false,
-                }
+                let envelope = self.links.requests.take();
+                self.take(envelope);
             }
         }
         if !self.window.is_zero() {
             let deadline = Instant::now() + self.window;
             while self.pending.len() < self.requests_max
                 && !self.closing
-                && let Ok(envelope) = self.links.requests.recv_deadline(deadline)
+                && let Some(envelope) = self.links.requests.take_by(deadline)
             {
                 self.take(envelope);
             }
@@ -176,10 +180,17 @@ impl Committer {
                 self.stop(ledger);
             }
         }
-        while self.pending.len() < self.requests_max
-            && let Ok(envelope) = self.links.requests.try_recv()
-        {
-            self.take(envelope);
+        loop {
+            let room = self.requests_max.saturating_sub(self.pending.len());
+            let mut arrived = std::mem::take(&mut self.arrived);
+            let requests = &self.links.requests;
+            requests.take_some(room.min(TAKE_AT_ONCE), &mut arrived);
+            let is_all = arrived.is_empty();
+            arrived.drain(..).for_each(|envelope| self.take(envelope));
+            self.arrived = arrived;
+            if is_all {
+                break;
+            }
         }
         let waiting = self.pending.len();
         let enough = EARLY_REQUESTS.min(self.requests_max);

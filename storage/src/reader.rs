@@ -7,16 +7,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
 use tracing::error;
 
-use crate::client::{Delivery, Envelope, Outlets, Read};
+use crate::client::{Envelope, Read};
 use crate::clock;
 use crate::database::Tables;
 use crate::databases::Databases;
 use crate::disk::Condition;
+use crate::entrance::Exit;
 use crate::inbox::{self, PageLimits};
 use crate::metrics::{Counts, ReaderCounts, lock};
+use crate::outlets::{Delivery, Outlets};
 use crate::request::{FailureKind, Reply};
 use crate::user::UserHash;
 
@@ -24,7 +25,7 @@ use crate::user::UserHash;
 pub(crate) struct Reader {
     pub(crate) number: usize,
     pub(crate) databases: Arc<Databases>,
-    pub(crate) requests: Receiver<Envelope<Read>>,
+    pub(crate) requests: Exit<Read>,
     pub(crate) outlets: Outlets,
     pub(crate) counts: Arc<Counts>,
     pub(crate) condition: Arc<Condition>,
@@ -33,7 +34,8 @@ pub(crate) struct Reader {
 impl Reader {
     /// Runs until the store is closed.
     pub(crate) fn run(self) {
-        while let Ok(Envelope { client, request }) = self.requests.recv() {
+        loop {
+            let Envelope { client, request } = self.requests.take();
             let Some(token) = request.token() else {
                 return;
             };
@@ -55,7 +57,9 @@ impl Reader {
                 replies: [reply].into(),
                 spent: Vec::new(),
             };
-            self.outlets.deliver(client, delivery);
+            if let Some(outlet) = self.outlets.of(client) {
+                outlet.deliver(delivery);
+            }
         }
     }
 

@@ -8,20 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 
-use crate::client::{Envelope, Outlets, Read, StoreClient, Wake, Write};
+use crate::client::{Envelope, Read, StoreClient, Write};
 use crate::committer::{Committer, Links};
 use crate::database;
 use crate::databases::Databases;
 use crate::disk::{
     Ballast, Condition, Notice, Order, Patient, Space, StoreState, Watch, free_bytes,
 };
+use crate::entrance::Entrance;
 use crate::error::StoreError;
 use crate::folder::Folder;
 use crate::ledger::LedgerSource;
 use crate::metrics::{Counts, StoreMetrics};
 use crate::options::StoreOptions;
+use crate::outlets::{Outlets, Wake};
 use crate::priority;
 use crate::quota::Room;
 use crate::reader::Reader;
@@ -34,8 +36,8 @@ pub struct Store {
     seed: u64,
     outlets: Outlets,
     /// By the number of the database, as what follows.
-    writes: Arc<[Sender<Envelope<Write>>]>,
-    reads: Sender<Envelope<Read>>,
+    writes: Arc<[Entrance<Write>]>,
+    reads: Entrance<Read>,
     databases: Arc<Databases>,
     counts: Arc<Counts>,
     condition: Arc<Condition>,
@@ -91,9 +93,9 @@ impl Store {
             })?);
         }
         let (writes, write_requests): (Vec<_>, Vec<_>) = (0..options.databases)
-            .map(|_| crossbeam_channel::bounded(options.queue_requests_max.max(1)))
+            .map(|_| Entrance::new(options.queue_requests_max))
             .unzip();
-        let (reads, read_requests) = crossbeam_channel::bounded(options.queue_reads_max.max(1));
+        let (reads, read_requests) = Entrance::new(options.queue_reads_max);
         let (notices, notices_received) = crossbeam_channel::unbounded();
         let mut store = Store {
             seed: folder.seed(),
@@ -115,7 +117,7 @@ impl Store {
             let reader = Reader {
                 number,
                 databases: Arc::clone(&store.databases),
-                requests: Receiver::clone(&read_requests),
+                requests: read_requests.clone(),
                 outlets: store.outlets.clone(),
                 counts: Arc::clone(&store.counts),
                 condition: Arc::clone(&store.condition),
@@ -193,7 +195,7 @@ impl Store {
         let recovery = self.condition.recovery();
         metrics.recovered = recovery.messages_put_back;
         metrics.recovery_lost = recovery.lost();
-        metrics.queued_writes = self.writes.iter().map(Sender::len).sum();
+        metrics.queued_writes = self.writes.iter().map(Entrance::len).sum();
         metrics.queued_reads = self.reads.len();
         metrics.state = self.state();
         metrics.healed = self.condition.healed();
@@ -239,7 +241,7 @@ impl Store {
         // All are told before the first is waited for: they finish side by side.
         for writes in self.writes.iter().take(self.committers.len()) {
             // If nobody receives it, the thread has ended already.
-            let _ended = writes.send(Envelope {
+            let _ended = writes.put(Envelope {
                 client: 0,
                 request: Write::Close,
             });
@@ -248,7 +250,7 @@ impl Store {
             died |= !committer.join().unwrap_or(false);
         }
         for _ in 0..self.readers.len() {
-            let _ended = self.reads.send(Envelope {
+            let _ended = self.reads.put(Envelope {
                 client: 0,
                 request: Read::Close,
             });

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use crate::client::Spent;
 use crate::journal::Stand;
+use crate::outlets::Spent;
 use crate::request::Reply;
 use crate::totals::Totals;
 

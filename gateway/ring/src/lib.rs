@@ -14,7 +14,7 @@
 //!   buffers by `buffers`, all else by `loans`. No caller can name memory of its own.
 //! - Dropping a ring cancels what is in flight and waits until the kernel is done with every
 //!   buffer. Should that not come about, the memory is leaked rather than freed.
-//! - [`prefetch`] and [`ask_for_short_slices`] touch no ring; they are here for their `unsafe`.
+//! - [`prefetch`] and [`Scheduling`] touch no ring; they are here for their `unsafe`.
 //! - Nothing blocks but [`Ring::submit_and_wait`] and [`Ring::submit_and_gather`], which are bounded
 //!   by their time-outs, and `Drop`.
 //!
@@ -32,7 +32,7 @@ mod prefetch;
 mod probe;
 mod reap;
 mod ring;
-mod slice;
+mod scheduling;
 
 pub use buffers::Received;
 pub use completion::{Completion, Operation, TOKEN_MAX};
@@ -40,4 +40,4 @@ pub use error::RingError;
 pub use prefetch::prefetch;
 pub use probe::{Missing, Need, probe};
 pub use ring::{Ring, RingConfig};
-pub use slice::ask_for_short_slices;
+pub use scheduling::Scheduling;

@@ -41,6 +41,8 @@ pub struct Config {
     pub free_bytes_min: u64,
     /// Which cpus run a core.
     pub cores: Cores,
+    /// Cores may take a real-time priority.
+    pub realtime: bool,
     /// Connections at once, over all cores; further ones are refused with a reason.
     pub max_connections: u32,
     /// Largest payload of a message, in bytes.
@@ -97,6 +99,7 @@ impl Config {
             data: PathBuf::from("./iris-data"),
             free_bytes_min: 512 << 20,
             cores: Cores::All,
+            realtime: true,
             max_connections,
             payload_bytes_max: 64 << 10,
             login_timeout: Duration::from_secs(10),

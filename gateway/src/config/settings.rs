@@ -108,6 +108,23 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| config.cores.to_string(),
     },
     Setting {
+        key: "realtime",
+        group: Group::Server,
+        value_name: "auto|off",
+        repeats: false,
+        help: "Real-time priority: a core that has a cpu of its own takes the lowest one where the system allows it, \
+               and while it leaves a quarter of the cpu to others, so that no other thread makes it wait",
+        set: |config, text| {
+            config.realtime = match text {
+                "auto" => true,
+                "off" => false,
+                _ => return Err(format!("{text:?} is neither \"auto\" nor \"off\"")),
+            };
+            Ok(())
+        },
+        show: |config| quoted(if config.realtime { "auto" } else { "off" }),
+    },
+    Setting {
         key: "max_connections",
         group: Group::Server,
         value_name: "N",

@@ -55,8 +55,10 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 pub struct CoreOptions {
     /// Number of the core, from 0.
     pub index: usize,
-    /// No other core is pinned to its cpu. Those that share one do better with long turns.
+    /// No other core is pinned to its cpu.
     pub has_own_cpu: bool,
+    /// It may take a real-time priority.
+    pub realtime: bool,
     /// What all cores know of each other.
     pub shared: Arc<Shared>,
     /// Makes the state of its users, on its own thread.
@@ -265,14 +267,14 @@ impl Core {
 
     /// Sleeps until something happens or a timer is due. The first ring waits for
     /// all: it watches the eventfd that other threads write to wake this core, and
-    /// that further rings fire when they have completions.
-    pub(super) fn sleep(&mut self) -> io::Result<()> {
+    /// that further rings fire when they have completions. No longer than `at_most`.
+    pub(super) fn sleep(&mut self, at_most: Duration) -> io::Result<()> {
         self.segments.notify_enabled(true);
         self.segments.submit()?;
         self.shared.wakes[self.index].doze();
         if self.segments.is_idle() && !self.has_work() {
             self.shard.metrics.parks += 1;
-            let timeout = self.sleep_max();
+            let timeout = self.sleep_max().min(at_most);
             self.segments.all[0].ring.submit_and_wait(timeout)?;
         }
         self.shared.wakes[self.index].rise();
@@ -305,7 +307,7 @@ impl Core {
             || self.store.has_replies()
             || (!self.accepting.begun && self.shared.all_up())
             || (self.shared.is_draining() && self.draining_until_ms.is_none())
-            || (self.told_drained && self.shared.all_drained())
+            || self.may_end()
     }
 
     pub(super) fn send_lanes(&mut self) {
@@ -360,6 +362,12 @@ impl Core {
         self.published.publish(self.index, &self.shard.metrics);
     }
 
+    /// Whether it has a real-time priority from now on.
+    pub(super) fn tell_realtime(&mut self, realtime: bool) {
+        self.shard.metrics.realtime = realtime.into();
+        self.unpublished = true;
+    }
+
     /// Sees a drain through; `true` when this core may end.
     pub(super) fn drained(&mut self) -> bool {
         if !self.shared.is_draining() {
@@ -380,9 +388,14 @@ impl Core {
             self.told_drained = true;
             self.shared.core_is_drained(self.index);
         }
+        self.may_end()
+    }
+
+    /// Whether all cores are drained, and nothing is left for this one, nor waited for.
+    fn may_end(&self) -> bool {
         self.told_drained
             && self.shared.all_drained()
-            && lanes_sent
+            && !self.shard.has_batches()
             && self.shard.is_quiet()
             && !self.lanes.has_incoming()
             && !self.store.has_replies()

@@ -7,11 +7,13 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::Shared;
 use super::driver::{Core, CoreOptions};
+use super::precedence::{self, Precedence};
 
 /// A core's thread.
 pub struct CoreHandle(ExecutorJoinHandle<io::Result<()>>);
@@ -47,16 +49,18 @@ pub fn start(
         .spawn(move || async move {
             let index = options.index;
             let _guard = EndOfCore(Arc::clone(&options.shared), index);
-            if options.has_own_cpu
-                && let Err(error) = iris_ring::ask_for_short_slices()
-            {
-                tracing::debug!(core = index, %error, "the core keeps the scheduler's own slices");
-            }
+            let (has_own_cpu, realtime) = (options.has_own_cpu, options.realtime);
             let core = Core::new(options).map_err(|error| error.to_string());
             match core {
                 Ok(core) => {
+                    // Cores that share a cpu do better with long turns, and with none before the other.
+                    let precedence = if has_own_cpu {
+                        Precedence::begin(index, realtime)
+                    } else {
+                        None
+                    };
                     let _ = ready.send((index, Ok(())));
-                    run(core).await
+                    run(core, precedence).await
                 }
                 Err(error) => {
                     let _ = ready.send((index, Err(error.clone())));
@@ -82,14 +86,34 @@ impl Drop for EndOfCore {
 /// The loop of a core. It sleeps in its own ring, which every wake-up reaches, and
 /// never in the executor: parked there under load, a core was seen to sleep on
 /// with its lanes full and its timers due.
-async fn run(mut core: Core) -> io::Result<()> {
+async fn run(mut core: Core, mut precedence: Option<Precedence>) -> io::Result<()> {
+    core.tell_realtime(precedence.is_some());
     loop {
         let busy = core.turn()?;
+        if let Some(precedence) = &mut precedence
+            && precedence.look()
+        {
+            core.tell_realtime(precedence.is_realtime());
+        }
         if core.drained() {
             return Ok(());
         }
-        if !busy {
-            core.sleep()?;
+        if busy {
+            continue;
+        }
+        match &mut precedence {
+            None => core.sleep(Duration::MAX)?,
+            Some(precedence) => {
+                // Without the priority it looks again soon: with less to do it is to have it.
+                let at_most = if precedence.is_realtime() {
+                    Duration::MAX
+                } else {
+                    precedence::LOOK_EVERY
+                };
+                let asleep = Instant::now();
+                core.sleep(at_most)?;
+                precedence.slept(asleep.elapsed());
+            }
         }
     }
 }

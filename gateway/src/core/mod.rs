@@ -18,6 +18,7 @@ mod executor;
 mod handover;
 mod lanes;
 mod perform;
+mod precedence;
 mod segments;
 mod sockets;
 #[cfg(test)]

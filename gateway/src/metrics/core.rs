@@ -84,6 +84,7 @@ core_metrics! {
     Counter bytes_out "iris_sent_bytes_total" "" "Bytes sent to clients";
     Counter turns "iris_turns_total" "" "Turns of the core's loop";
     Counter parks "iris_parks_total" "" "Times the core had nothing to do and waited";
+    Gauge realtime "iris_realtime" "" "1 while the core has a real-time priority, 0 while it needs most of its cpu or has none at all";
     Gauge outbox_bytes "iris_outbox_bytes" "" "Bytes waiting for sockets";
     Gauge partial_bytes "iris_partial_bytes" "" "Bytes of frames that have not wholly arrived";
     Gauge store_pending_bytes "iris_store_pending_bytes" "" "Bytes handed to the store and not yet answered";

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{error, info, warn};
 
 use super::ballast::Ballast;
@@ -27,6 +27,7 @@ use super::space::{Order, Space, free_bytes};
 use crate::client::{Envelope, Write};
 use crate::database::{self, Tables};
 use crate::databases::Databases;
+use crate::entrance::Entrance;
 use crate::folder::Folder;
 use crate::ledger::LedgerSource;
 use crate::options::StoreOptions;
@@ -61,7 +62,7 @@ pub(crate) struct Watch {
     pub(crate) options: StoreOptions,
     pub(crate) folder: Arc<Folder>,
     pub(crate) databases: Arc<Databases>,
-    pub(crate) writes: Arc<[Sender<Envelope<Write>>]>,
+    pub(crate) writes: Arc<[Entrance<Write>]>,
     pub(crate) ledgers: LedgerSource,
     pub(crate) condition: Arc<Condition>,
     pub(crate) space: Space,
@@ -234,7 +235,7 @@ impl Watch {
     /// Has the committer of a database give it up; then it is healed.
     fn stop(&self, number: usize) {
         // A committer that has ended has nothing to give up.
-        let _ended = self.writes[number].send(Envelope {
+        let _ended = self.writes[number].put(Envelope {
             client: 0,
             request: Write::GiveUp,
         });
@@ -302,7 +303,7 @@ impl Watch {
         self.databases.put(number, tables);
         let resume = Write::Resume(Box::new(ledger));
         // Its committer receives all the time, also while it has no database.
-        let sent = self.writes[number].send(Envelope {
+        let sent = self.writes[number].put(Envelope {
             client: 0,
             request: resume,
         });

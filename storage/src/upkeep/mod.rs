@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::client::{Envelope, Write};
 use crate::databases::Databases;
 use crate::disk::Condition;
+use crate::entrance::Entrance;
 use crate::error::StoreError;
 use crate::folder::Folder;
 use crate::metrics::{Counts, lock};
@@ -43,7 +44,7 @@ impl Upkeep {
     pub(crate) fn start(
         folder: &Folder,
         databases: Arc<Databases>,
-        writes: Arc<[Sender<Envelope<Write>>]>,
+        writes: Arc<[Entrance<Write>]>,
         counts: Arc<Counts>,
         condition: Arc<Condition>,
         options: &StoreOptions,
@@ -124,7 +125,7 @@ struct Keeper {
 struct Round {
     keepers: Vec<Keeper>,
     databases: Arc<Databases>,
-    writes: Arc<[Sender<Envelope<Write>>]>,
+    writes: Arc<[Entrance<Write>]>,
     counts: Arc<Counts>,
     condition: Arc<Condition>,
     closing: Arc<AtomicBool>,
@@ -178,7 +179,7 @@ impl Round {
         };
         self.writes
             .get(number)
-            .is_some_and(|writes| writes.send_timeout(envelope, PATIENCE).is_ok())
+            .is_some_and(|writes| writes.put(envelope).is_ok())
             && committed.recv_timeout(PATIENCE) == Ok(())
     }
 

@@ -60,7 +60,7 @@ impl Round {
                 };
                 let envelope = Envelope { client: 0, request };
                 // A full queue: they are found again in the next pass.
-                if self.writes[keeper.number].try_send(envelope).is_err() {
+                if self.writes[keeper.number].offer(envelope).is_err() {
                     return;
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, Pid, sched_getaffinity};
@@ -20,16 +21,34 @@ impl Gateway {
 
     /// Its threads: what each is called, and the cpus it may run on.
     pub fn threads(&self) -> Vec<(String, CpuSet)> {
+        let cpus_of = |thread: &Path| {
+            let id = thread.file_name().and_then(|id| id.to_str()?.parse().ok());
+            let id = id.and_then(Pid::from_raw).expect("a thread's id");
+            sched_getaffinity(Some(id)).ok()
+        };
+        self.of_threads(cpus_of)
+    }
+
+    /// Its threads: what each is called, and its real-time priority; 0 if it has none.
+    pub fn realtime_priorities(&self) -> Vec<(String, u32)> {
+        self.of_threads(|thread| {
+            let stat = std::fs::read_to_string(thread.join("stat")).ok()?;
+            // Behind the name, which may hold anything, from the third field on; it is the 40th.
+            let (_, fields) = stat.rsplit_once(')').expect("a name");
+            let priority = fields.split_ascii_whitespace().nth(40 - 3);
+            Some(priority.and_then(|text| text.parse().ok()).expect("there"))
+        })
+    }
+
+    /// Of each thread that does not end meanwhile.
+    fn of_threads<T>(&self, told: impl Fn(&Path) -> Option<T>) -> Vec<(String, T)> {
         let id = lock(&self.child).id();
         let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("it runs");
         threads
-            .map(|thread| {
+            .filter_map(|thread| {
                 let thread = thread.expect("it runs").path();
-                let name = std::fs::read_to_string(thread.join("comm")).expect("it runs");
-                let id = thread.file_name().and_then(|id| id.to_str()?.parse().ok());
-                let id = id.and_then(Pid::from_raw).expect("a thread's id");
-                let cpus = sched_getaffinity(Some(id)).expect("it runs");
-                (name.trim_end().to_string(), cpus)
+                let name = std::fs::read_to_string(thread.join("comm")).ok()?;
+                Some((name.trim_end().to_string(), told(&thread)?))
             })
             .collect()
     }
