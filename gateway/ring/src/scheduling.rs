@@ -6,7 +6,6 @@
 //! thread's goes first when it wakes, unless it is ahead of its fair share. With a real-time
 //! priority it goes first always; fairness is then up to the thread itself.
 
-use std::cell::Cell;
 use std::io;
 use std::marker::PhantomData;
 
@@ -21,9 +20,6 @@ const REALTIME_PRIORITY: u32 = 1;
 /// that is not the usual one.
 #[derive(Debug)]
 pub struct Scheduling {
-    /// It has had a real-time priority. What keeps threads that it starts from inheriting that is
-    /// not taken back without a privilege: so it stays set.
-    had_realtime: Cell<bool>,
     // It speaks of the thread that made it.
     _not_send: PhantomData<*mut ()>,
 }
@@ -37,7 +33,6 @@ impl Scheduling {
     pub fn of_this_thread() -> io::Result<Option<Self>> {
         let usual = attributes()?.sched_policy == libc::SCHED_OTHER as u32;
         Ok(usual.then_some(Self {
-            had_realtime: Cell::new(false),
             _not_send: PhantomData,
         }))
     }
@@ -50,11 +45,8 @@ impl Scheduling {
     pub fn take_short_slices(&self) -> io::Result<()> {
         set(libc::sched_attr {
             sched_policy: libc::SCHED_OTHER as u32,
-            sched_flags: if self.had_realtime.get() {
-                RESET_ON_FORK
-            } else {
-                0
-            },
+            // Once set, it is not taken back without a privilege: so it stays.
+            sched_flags: attributes()?.sched_flags & RESET_ON_FORK,
             sched_nice: getpriority_process(None)?,
             sched_runtime: SLICE_NS,
             ..nothing()
@@ -71,9 +63,7 @@ impl Scheduling {
             sched_flags: RESET_ON_FORK,
             sched_priority: REALTIME_PRIORITY,
             ..nothing()
-        })?;
-        self.had_realtime.set(true);
-        Ok(())
+        })
     }
 }
 

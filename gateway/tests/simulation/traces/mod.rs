@@ -175,7 +175,11 @@ fn framed_ack(delivery: u64) -> Vec<u8> {
 impl Trace {
     /// Anna, online, has been sent one message that she has not acknowledged.
     fn with_unacked() -> (Trace, Key, Key) {
-        let mut trace = Trace::new(Limits::default());
+        Trace::with_unacked_within(Limits::default())
+    }
+
+    fn with_unacked_within(limits: Limits) -> (Trace, Key, Key) {
+        let mut trace = Trace::new(limits);
         let reader = trace.framed("anna");
         let sender = trace.framed("bert");
         trace.received(sender, &framed_send(1, "anna"));

@@ -31,9 +31,13 @@ impl Trace {
     }
 
     fn page_ends(&mut self, token: u64, next: u64) {
+        self.page_ends_with(token, Vec::new(), next);
+    }
+
+    fn page_ends_with(&mut self, token: u64, messages: Vec<StoredMessage>, next: u64) {
         self.shard.stored(Reply::Page {
             token,
-            messages: Vec::new(),
+            messages,
             next,
             end: true,
             lost: 0,
@@ -107,9 +111,9 @@ fn a_message_that_expires_in_a_session_does_not_return_to_the_inbox() {
     }
 }
 
-#[test]
-fn a_message_that_expires_behind_the_end_of_a_drain_is_not_delivered() {
-    let (mut trace, reader, sender) = Trace::with_unacked();
+/// Only one append, whose token this is, stands between anna and the end of her drain: what bert sends is held.
+fn near_the_end(limits: Limits, last_page: Vec<StoredMessage>) -> (Trace, Key, Key, u64) {
+    let (mut trace, reader, sender) = Trace::with_unacked_within(limits);
     trace.wait(2_500);
     let token = trace.take_append();
     trace.received(sender, &framed_send(2, "anna"));
@@ -117,8 +121,13 @@ fn a_message_that_expires_behind_the_end_of_a_drain_is_not_delivered() {
     trace.shard.stored(Reply::Appended { token, sequence: 5 });
     trace.effects();
     let page = trace.take_page();
-    trace.page_ends(page, 6);
-    // Only the second append stands between her and the end: what comes is held.
+    trace.page_ends_with(page, last_page, 6);
+    (trace, reader, sender, second)
+}
+
+#[test]
+fn a_message_that_expires_behind_the_end_of_a_drain_is_not_delivered() {
+    let (mut trace, reader, sender, second) = near_the_end(Limits::default(), Vec::new());
     trace.received(sender, &framed_send_within(3, "anna", 1));
     trace.received(sender, &framed_send_within(4, "anna", 60));
     assert_eq!(trace.appends(), 0);
@@ -137,28 +146,9 @@ fn a_message_that_expires_behind_the_end_of_a_drain_is_not_delivered() {
     assert_eq!(copies, 1, "the one that had not expired");
 }
 
-/// Anna's drain is at its end but for one append, and what bert sends is held for that. The token is the append's.
+/// The same, with a message of bert's that is held.
 fn held_at_the_end(limits: Limits, last_page: Vec<StoredMessage>) -> (Trace, Key, u64) {
-    let mut trace = Trace::new(limits);
-    let reader = trace.framed("anna");
-    let sender = trace.framed("bert");
-    trace.received(sender, &framed_send(1, "anna"));
-    trace.take_sent(reader);
-    trace.wait(2_500);
-    let token = trace.take_append();
-    trace.received(sender, &framed_send(2, "anna"));
-    let second = trace.take_append();
-    trace.shard.stored(Reply::Appended { token, sequence: 5 });
-    trace.effects();
-    let token = trace.take_page();
-    trace.shard.stored(Reply::Page {
-        token,
-        messages: last_page,
-        next: 6,
-        end: true,
-        lost: 0,
-    });
-    trace.effects();
+    let (mut trace, _, sender, second) = near_the_end(limits, last_page);
     trace.received(sender, &framed_send(3, "anna"));
     assert_eq!(trace.appends(), 0, "it is held");
     (trace, sender, second)
