@@ -16,6 +16,7 @@ use crate::client::{Envelope, Write};
 use crate::clock;
 use crate::ledger::{self, Ledger};
 use crate::outlets::Spent;
+use crate::pace::LastBatch;
 use crate::record;
 use crate::request::{FailureKind, Reply};
 use crate::totals::{TOTALS_KEY, Totals};
@@ -176,6 +177,15 @@ impl Batch {
         self.tally.requests += 1;
         self.answer(number, client, Reply::Failed { token, error });
         self.spent.push((client, spent));
+    }
+
+    /// As the one that was written last, which the next may have to wait after.
+    pub(crate) fn as_last(&self, began: Instant) -> LastBatch {
+        LastBatch {
+            began,
+            messages: self.tally.appended,
+            bytes: self.bytes,
+        }
     }
 
     fn answer(&mut self, number: u64, client: usize, reply: Reply) {

@@ -32,15 +32,16 @@ use crate::entrance::Exit;
 use crate::ledger::Ledger;
 use crate::metrics::lock;
 use crate::options::StoreOptions;
+use crate::pace::LastBatch;
 use crate::request::FailureKind;
 use crate::written::Answer;
 
 /// Between two looks at a database that is behind with its tables.
 const BEHIND_PAUSE: Duration = Duration::from_millis(1);
+/// Between two looks at how long a pause before a batch is.
+const PAUSE_PART: Duration = Duration::from_millis(5);
 /// Looks after which a merge that nobody has begun is begun here: long enough for a worker that is about to.
 const FORGOTTEN_LOOKS: u32 = 100;
-/// Most of a batch's time that counts when the next one is to wait: what took longer waited for a lock or the disk.
-const COUNTED_MAX: Duration = Duration::from_millis(20);
 /// Requests that make another batch while one is being synced. A batch costs as much as some dozens of requests, whatever
 /// its size.
 const EARLY_REQUESTS: usize = 256;
@@ -79,8 +80,7 @@ pub(crate) struct Committer {
     /// Who waits for the batch in the making, to be told if it comes to nothing.
     in_hand: Vec<(u64, usize, u64)>,
     batches: u64,
-    /// How long the last batch took to write.
-    last_took: Duration,
+    last: Option<LastBatch>,
     closing: bool,
 }
 
@@ -98,7 +98,7 @@ impl Committer {
             taken: 0,
             in_hand: Vec::new(),
             batches: 0,
-            last_took: Duration::ZERO,
+            last: None,
             closing: false,
         };
         committer.begin();
@@ -310,11 +310,10 @@ impl Committer {
         let requests = batch.tally.requests;
         let began = Instant::now();
         answers.note_begun(began);
-        let committed = match wait_for_workers(&ledger.tables, self.last_took) {
+        let committed = match wait_for_workers(&ledger.tables, self.last) {
             Ok(()) => {
-                let writing = Instant::now();
+                self.last = Some(batch.as_last(Instant::now()));
                 let committed = batch.commit(ledger, began);
-                self.last_took = writing.elapsed();
                 committed.map_err(|uncommitted| (uncommitted.error, uncommitted.answers))
             }
             Err(error) => Err((error, batch.abandon())),
@@ -379,11 +378,14 @@ impl Committer {
 
 /// Waits where the database's workers have much to do; as the database itself would where they have too much, but not for
 /// ever: they may have failed.
-fn wait_for_workers(tables: &Tables, last_took: Duration) -> fjall::Result<()> {
+fn wait_for_workers(tables: &Tables, last: Option<LastBatch>) -> fjall::Result<()> {
     tables.leave_outgrown()?;
-    let pause = last_took.min(COUNTED_MAX).mul_f32(tables.drag());
-    if !pause.is_zero() {
-        thread::sleep(pause);
+    let pause = || last.map_or(Duration::ZERO, |last| tables.pause_after(last));
+    while let pause = pause()
+        && !pause.is_zero()
+    {
+        // It may be over sooner: a merge comes to its end.
+        thread::sleep(pause.min(PAUSE_PART));
     }
     let mut forgotten_looks = 0;
     while tables.is_behind() {
@@ -404,23 +406,56 @@ fn wait_for_workers(tables: &Tables, last_took: Duration) -> fjall::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use fjall::AbstractTree;
 
     use super::*;
 
-    #[test]
-    fn a_full_level_0_that_no_worker_merges_holds_nobody_up() {
-        let (_folder, tables) = Tables::of_new();
-        // Not by way of the database, which would ask for merges.
-        while !tables.is_behind() {
+    /// Not by way of the database, which would ask for merges.
+    fn write_runs(tables: &Tables, runs: usize) {
+        for _ in 0..runs {
             tables.messages.insert([1; 20], "a").expect("written");
             let tree = &tables.messages.tree;
             tree.flush_active_memtable(0).expect("a table");
         }
+    }
+
+    #[test]
+    fn a_batch_waits_where_level_0_would_be_full_before_it_is_merged() {
+        let reclaim = Arc::default();
+        let (_folder, tables) = Tables::of_new_with(Arc::clone(&reclaim));
+        // It needs 10 s for what is left.
+        reclaim.progress().set(10_000, 1_000);
+        let waits = || {
+            let last = LastBatch {
+                began: Instant::now(),
+                messages: 1,
+                // A hundredth of the room that 16 runs leave.
+                bytes: tables.memtable_bytes() / 10,
+            };
+            wait_for_workers(&tables, Some(last)).expect("waited");
+            last.began.elapsed()
+        };
+        write_runs(&tables, 15);
+        assert!(waits() < Duration::from_millis(90));
+        write_runs(&tables, 1);
+        assert!(waits() >= Duration::from_millis(90));
+        let began = Instant::now();
+        wait_for_workers(&tables, None).expect("waited");
+        assert!(began.elapsed() < Duration::from_millis(90), "the first");
+    }
+
+    #[test]
+    fn a_full_level_0_that_no_worker_merges_holds_nobody_up() {
+        let (_folder, tables) = Tables::of_new();
+        while !tables.is_behind() {
+            write_runs(&tables, 1);
+        }
         assert!(tables.is_forgotten());
         let (told, heard) = crossbeam_channel::bounded(1);
         let waiting = tables.clone();
-        thread::spawn(move || told.send(wait_for_workers(&waiting, Duration::ZERO).is_ok()));
+        thread::spawn(move || told.send(wait_for_workers(&waiting, None).is_ok()));
         assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(true));
         assert!(!tables.is_behind());
     }

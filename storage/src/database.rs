@@ -13,7 +13,6 @@ use std::thread;
 use std::time::Duration;
 
 use fjall::compaction::Leveled;
-use fjall::compaction::filter::Factory;
 use fjall::config::{CompressionPolicy, FilterPolicy};
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode,
@@ -23,6 +22,7 @@ use crate::durable::DurableAccounts;
 use crate::error::StoreError;
 use crate::folder::{Folder, UNFINISHED_SUFFIX};
 use crate::options::StoreOptions;
+use crate::pace::{Crowded, LastBatch, Progress};
 use crate::reclaim::Reclaim;
 use crate::recovery::{self, REBUILT_SUFFIX, Recovery, Search, TableName};
 use crate::sequence::{SequenceCounter, Sequences};
@@ -49,6 +49,8 @@ pub(crate) struct Tables {
     pub(crate) messages: Keyspace,
     pub(crate) users: Keyspace,
     pub(crate) durable: DurableAccounts,
+    /// Of the merges of messages.
+    progress: Arc<Progress>,
     /// At which size fjall begins a new memtable of messages.
     memtable_bytes: u64,
 }
@@ -64,9 +66,6 @@ const SEALED_MAX: usize = 3;
 /// Runs of tables in level 0 from which on a batch waits, so that it never meets [`FJALL_L0_RUNS_MAX`]: a batch that begins
 /// may find one run less, and memtables that were sealed before; the upkeep and the batch itself may seal one more each.
 const L0_RUNS_MAX: usize = 26;
-/// Runs from which on a committer slows down, so that level 0 does not fill up: otherwise it wrote at full speed, and then
-/// not at all for seconds, until a merge was done.
-const L0_SLOW_FROM: usize = 20;
 const _: () = assert!((L0_RUNS_MAX - 1) + (SEALED_MAX - 1) + 2 < FJALL_L0_RUNS_MAX);
 /// Runs at which fjall lets every write wait, and the same is true of that wait.
 const FJALL_L0_RUNS_MAX: usize = 30;
@@ -101,10 +100,20 @@ impl Tables {
         runs.max(self.users.tree.l0_run_count())
     }
 
-    /// How long a batch waits before it is written, as a part of the time that the last one took: nothing at first, and
-    /// six times as long when one more run would fill level 0.
-    pub(crate) fn drag(&self) -> f32 {
-        drag_at(self.runs())
+    /// How long the batch after this one has still to wait, so that level 0 does not fill up before it is merged.
+    pub(crate) fn pause_after(&self, last: LastBatch) -> Duration {
+        let runs = self.messages.tree.l0_run_count();
+        if runs < usize::from(L0_THRESHOLD) {
+            return Duration::ZERO;
+        }
+        let crowded = Crowded {
+            messages: &self.messages,
+            progress: &self.progress,
+            runs,
+            runs_max: L0_RUNS_MAX,
+            memtable_bytes: self.memtable_bytes,
+        };
+        crowded.pause_after(last)
     }
 
     /// Begins new memtables where those in use have outgrown their size.
@@ -152,13 +161,6 @@ impl Tables {
     }
 }
 
-/// The drag at so many runs. When there are too many, there is another wait.
-fn drag_at(runs: usize) -> f32 {
-    let beyond = (runs + 1).saturating_sub(L0_SLOW_FROM);
-    let left = L0_RUNS_MAX.saturating_sub(runs).max(1);
-    beyond as f32 / left as f32
-}
-
 /// Opens the databases of the folder, side by side, or creates them if the folder is new, with their sequence
 /// counter. The reclaim of a database's number is asked about each message when its tables are merged. With it goes
 /// what was found damaged.
@@ -186,10 +188,10 @@ pub(crate) fn open_all(
                 let what = "the database is missing, though sequences were given out".to_string();
                 return Err(StoreError::Damaged { path, what });
             } else {
-                create(&path, options, Arc::clone(reclaim) as _)?;
+                create(&path, options, reclaim)?;
             }
         }
-        open_one(folder, number, options, &(Arc::clone(reclaim) as _), &[])
+        open_one(folder, number, options, reclaim, &[])
     };
     let opened = thread::scope(|scope| {
         let opening: Vec<_> = reclaims
@@ -233,13 +235,13 @@ pub(crate) fn open_one(
     folder: &Folder,
     number: usize,
     options: &StoreOptions,
-    reclaim: &Arc<dyn Factory>,
+    reclaim: &Arc<Reclaim>,
     damaged: &[TableName],
 ) -> Result<(Tables, Recovery), StoreError> {
     let path = folder.database_path(number);
     let open = |damaged: &[TableName]| {
         let prepared = recovery::prepare(folder, number, damaged)?;
-        let tables = open(&path, options, Arc::clone(reclaim))?;
+        let tables = open(&path, options, reclaim)?;
         let found = recovery::finish(prepared, &tables, folder.seed())?;
         Ok((tables, found))
     };
@@ -256,11 +258,7 @@ pub(crate) fn open_one(
     }
 }
 
-fn create(
-    path: &Path,
-    options: &StoreOptions,
-    reclaim: Arc<dyn Factory>,
-) -> Result<(), StoreError> {
+fn create(path: &Path, options: &StoreOptions, reclaim: &Arc<Reclaim>) -> Result<(), StoreError> {
     let unfinished = path.with_extension(UNFINISHED_SUFFIX);
     let failed = |action| {
         let path = unfinished.clone();
@@ -285,9 +283,10 @@ fn create(
 pub(crate) fn open(
     path: &Path,
     options: &StoreOptions,
-    reclaim: Arc<dyn Factory>,
+    reclaim: &Arc<Reclaim>,
 ) -> Result<Tables, StoreError> {
     let open = || {
+        let (progress, filters) = (reclaim.progress(), Arc::clone(reclaim));
         let database = Database::builder(path)
             .cache_size(options.cache_bytes / options.databases.max(1) as u64)
             .journal_compression(CompressionType::None)
@@ -297,7 +296,7 @@ pub(crate) fn open(
             .max_cached_files(Some(OPEN_TABLES_MAX))
             .worker_threads(options.worker_threads)
             .with_compaction_filter_factories(Arc::new(move |keyspace| {
-                (keyspace == MESSAGES).then(|| Arc::clone(&reclaim))
+                (keyspace == MESSAGES).then(|| Arc::clone(&filters) as _)
             }))
             .open()?;
         let messages = database.keyspace(MESSAGES, || messages_options(options))?;
@@ -307,6 +306,7 @@ pub(crate) fn open(
             messages,
             durable: DurableAccounts::of(&users),
             users,
+            progress,
             memtable_bytes: options.memtable_bytes,
         })
     };
@@ -377,23 +377,18 @@ impl Tables {
         let folder = tempfile::tempdir().expect("a folder");
         let options = StoreOptions::new(folder.path());
         let path = folder.path().join("database");
-        let tables = open(&path, &options, reclaim).expect("opened");
+        let tables = open(&path, &options, &reclaim).expect("opened");
         (folder, tables)
+    }
+
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        self.memtable_bytes
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn writing_slows_down_before_it_has_to_stop() {
-        let drags: Vec<f32> = (0..=FJALL_L0_RUNS_MAX).map(drag_at).collect();
-        assert!(drags[..L0_SLOW_FROM].iter().all(|drag| *drag == 0.0));
-        assert!(drags[L0_SLOW_FROM..L0_RUNS_MAX].is_sorted_by(|few, more| few < more));
-        assert_eq!(drags[L0_RUNS_MAX - 1], 6.0);
-        assert!(drags.iter().all(|drag| drag.is_finite()));
-    }
 
     #[test]
     fn a_memtable_that_is_not_left_in_time_is_left() {

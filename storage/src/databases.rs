@@ -23,7 +23,7 @@ struct Place {
 impl Databases {
     pub(crate) fn new(opened: Vec<(Tables, Arc<Reclaim>)>) -> Databases {
         let place = |(tables, reclaim): (Tables, Arc<Reclaim>)| {
-            reclaim.begin(tables.durable.clone());
+            reclaim.begin(&tables);
             Place {
                 tables: RwLock::new(Some(tables)),
                 reclaim,
@@ -60,7 +60,7 @@ impl Databases {
     /// Fills an empty place.
     pub(crate) fn put(&self, number: usize, tables: Tables) {
         if let Some(place) = self.0.get(number) {
-            place.reclaim.begin(tables.durable.clone());
+            place.reclaim.begin(&tables);
             let empty = place.tables.write();
             *empty.unwrap_or_else(PoisonError::into_inner) = Some(tables);
         }

@@ -38,6 +38,7 @@ mod merging;
 mod metrics;
 mod options;
 mod outlets;
+mod pace;
 mod priority;
 mod quota;
 mod reader;

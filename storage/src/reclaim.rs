@@ -4,7 +4,7 @@
 //! past its time to live and not the last of its inbox. Only what is synced is asked for that: a database shows heads that
 //! may yet be lost with the power ([`crate::durable`]). What is destroyed may come back from the journal at a recovery; the head still hides it.
 //! When in doubt (no account, an account or a record that fails its checks) a record is kept, and the merge
-//! goes on. Here they take turns, too ([`crate::merging`]).
+//! goes on. Here they take turns, too ([`crate::merging`]), and tell how far they are ([`crate::pace`]).
 
 use std::cell::Cell;
 use std::io;
@@ -18,21 +18,31 @@ use fjall::{AbstractTree, Keyspace, LsmError};
 
 use crate::account;
 use crate::clock;
+use crate::database::Tables;
 use crate::durable::DurableAccounts;
 use crate::merging::{Turn, Turns};
+use crate::pace::{Pass, Progress, rows_to_merge};
 use crate::record;
 use crate::user::{UserKey, split_message_key};
 
 /// Makes a filter for each merge of tables.
 #[derive(Default)]
 pub(crate) struct Reclaim {
-    /// Where the heads are; set once the database is open, taken away before it closes (a handle in here would
-    /// keep it open for ever). Without it nothing is destroyed.
-    accounts: RwLock<Option<DurableAccounts>>,
+    /// Set once the database is open, taken away before it closes (a handle in here would keep it open for ever).
+    /// Without it nothing is destroyed.
+    opened: RwLock<Option<Opened>>,
     /// Whether it is.
     is_open: Arc<AtomicBool>,
     turns: Arc<Turns>,
+    progress: Arc<Progress>,
     counts: Arc<ReclaimCounts>,
+}
+
+#[derive(Clone)]
+struct Opened {
+    /// Where the heads are.
+    accounts: DurableAccounts,
+    messages: Keyspace,
 }
 
 /// Records destroyed since the store was opened. Added to once for each merge.
@@ -47,19 +57,21 @@ impl Reclaim {
         &self.counts
     }
 
-    pub(crate) fn begin(&self, accounts: DurableAccounts) {
-        *self
-            .accounts
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Some(accounts);
+    /// How far the merges are that ask it.
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    pub(crate) fn begin(&self, tables: &Tables) {
+        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = Some(Opened {
+            accounts: tables.durable.clone(),
+            messages: tables.messages.clone(),
+        });
         self.is_open.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn end(&self) {
-        *self
-            .accounts
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.is_open.store(false, Ordering::Relaxed);
     }
 
@@ -84,9 +96,11 @@ impl Factory for Reclaim {
             is_open: Arc::clone(&self.is_open),
             turns: Arc::clone(&self.turns),
             turn: None,
+            progress: Arc::clone(&self.progress),
+            pass: None,
             passed: 0,
-            accounts: self
-                .accounts
+            opened: self
+                .opened
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
@@ -121,8 +135,8 @@ pub(crate) struct Leash {
     pub(crate) messages: Keyspace,
 }
 
-/// Records between two looks at the leash.
-const LEASH_RECORDS: u64 = 4096;
+/// Records between two looks at the leash, and two words of how far a merge is.
+const LOOK_RECORDS: u64 = 1024;
 /// Runs in level 0 at which it gives itself up: fewer than let writes wait.
 pub(crate) const LEASH_RUNS_MAX: usize = 20;
 
@@ -138,8 +152,11 @@ struct Filter {
     turns: Arc<Turns>,
     /// Taken with the first record, and held until the merge has seen the last.
     turn: Option<Turn>,
+    progress: Arc<Progress>,
+    /// Begun with the turn.
+    pass: Option<Pass>,
     passed: u64,
-    accounts: Option<DurableAccounts>,
+    opened: Option<Opened>,
     now_ms: u64,
     /// The user whose messages are passing, with the bounds: keys come sorted, so one look-up serves a user.
     of: Option<(UserKey, Bounds)>,
@@ -154,6 +171,10 @@ impl Filter {
     fn begin(&mut self) {
         let turn = Turns::take(&self.turns, || !self.is_in_the_way());
         self.turn = turn;
+        if let Some(opened) = &self.opened {
+            let rows = rows_to_merge(&opened.messages);
+            self.pass = Some(Pass::begin(Arc::clone(&self.progress), rows));
+        }
     }
 
     /// The database closes, or the leash is taut.
@@ -182,7 +203,7 @@ impl Filter {
     }
 
     fn read_bounds(&self, user: UserKey) -> Option<Bounds> {
-        let value = self.accounts.as_ref()?.account(user).ok()??;
+        let value = self.opened.as_ref()?.accounts.account(user).ok()??;
         account::decode(&value).ok().map(|stored| Bounds {
             head: stored.account.head,
             told_tail: stored.tail.sequence,
@@ -195,13 +216,19 @@ impl CompactionFilter for Filter {
         if self.passed == 0 {
             self.begin();
         }
-        if self.passed.is_multiple_of(LEASH_RECORDS) {
+        if self.passed.is_multiple_of(LOOK_RECORDS) {
             self.feel_leash()?;
+            if let Some(pass) = &mut self.pass {
+                pass.tell(self.passed);
+            }
         }
         self.passed += 1;
         let Some((user, sequence)) = split_message_key(item.key()) else {
             return Ok(Verdict::Keep);
         };
+        if let Some(pass) = &mut self.pass {
+            pass.meet(sequence);
+        }
         let bounds = self.bounds(user);
         if sequence < bounds.head {
             self.burned += 1;
@@ -220,7 +247,10 @@ impl CompactionFilter for Filter {
         Ok(Verdict::Keep)
     }
 
-    fn finish(self: Box<Self>) {
+    fn finish(mut self: Box<Self>) {
+        if let Some(pass) = self.pass.take() {
+            pass.end();
+        }
         self.counts.burned.fetch_add(self.burned, Ordering::Relaxed);
         self.counts
             .expired
@@ -253,7 +283,7 @@ mod tests {
             merge.join().expect("no panic").is_ok()
         };
 
-        reclaim.begin(tables.durable.clone());
+        reclaim.begin(&tables);
         let of_another = Turns::take(&reclaim.turns, || true);
         let waiting = merge();
         thread::sleep(Duration::from_millis(200));
@@ -267,5 +297,28 @@ mod tests {
         assert!(!waiting.is_finished());
         reclaim.end();
         assert!(ends(waiting));
+    }
+
+    #[test]
+    fn a_merge_tells_how_far_it_is() {
+        let reclaim = Arc::new(Reclaim::default());
+        let (_folder, tables) = Tables::of_new_with(Arc::clone(&reclaim));
+        reclaim.begin(&tables);
+        let rows = LOOK_RECORDS + 10;
+        let mut key = [1; 20];
+        for sequence in 1..=rows {
+            key[12..].copy_from_slice(&sequence.to_be_bytes());
+            tables.messages.insert(key, "a").expect("written");
+            if sequence == rows / 2 {
+                tables.flush().expect("a table");
+            }
+        }
+        tables.flush().expect("a table");
+        assert_eq!(rows_to_merge(&tables.messages), rows);
+        let progress = reclaim.progress();
+        assert_eq!(progress.newest_merged(), 0);
+        let tree = &tables.messages.tree;
+        tree.major_compact(u64::MAX, 0).expect("merged");
+        assert_eq!(progress.newest_merged(), rows);
     }
 }

@@ -287,14 +287,9 @@ impl Watch {
         let reclaim = self.databases.reclaim(number);
         let reclaim = reclaim.ok_or("there is no such database")?;
         let damaged = self.patients[number].damaged.clone();
-        let (tables, found) = database::open_one(
-            &self.folder,
-            number,
-            &self.options,
-            &(reclaim as _),
-            &damaged,
-        )
-        .map_err(|error| said(&error))?;
+        let (tables, found) =
+            database::open_one(&self.folder, number, &self.options, &reclaim, &damaged)
+                .map_err(|error| said(&error))?;
         self.patients[number].damaged.clear();
         let ledger = self
             .ledgers

@@ -100,7 +100,7 @@ fn rebuild(
     if new.exists() {
         fs::remove_dir_all(&new).map_err(failed("removing an unfinished database"))?;
     }
-    let tables = database::open(&new, options, Arc::new(Reclaim::default()))?;
+    let tables = database::open(&new, options, &Arc::new(Reclaim::default()))?;
     let mut writer = Writer::new(
         &tables,
         folder.seed(),
