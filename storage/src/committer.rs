@@ -425,8 +425,7 @@ mod tests {
     fn a_batch_waits_where_level_0_would_be_full_before_it_is_merged() {
         let reclaim = Arc::default();
         let (_folder, tables) = Tables::of_new_with(Arc::clone(&reclaim));
-        // It needs 10 s for what is left.
-        reclaim.progress().set(10_000, 1_000);
+        reclaim.progress().set_left(Duration::from_secs(10));
         let waits = || {
             let last = LastBatch {
                 began: Instant::now(),

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use fjall::{AbstractTree, Keyspace};
 
-/// Until a merge has told how fast it is.
-const ROWS_PER_SECOND_FIRST: u64 = 1_000_000;
-/// A merge that has run for less does not tell it.
+/// For a row of level 0, and what is merged with it, until a merge has told.
+const NS_PER_ROW_FIRST: u64 = 2_000;
+/// A merge that has run for less does not tell how fast it is.
 const TELLS_FROM: Duration = Duration::from_millis(100);
 /// What a memtable counts for a message beside its record: the key, and its own bookkeeping.
 const ENTRY_BYTES: u64 = 84;
@@ -25,33 +25,35 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How far the merge of level 0 of a database's messages is.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// What it has still to go through; 0 while none is under way.
-    rows_left: AtomicU64,
-    /// Of the merge that told it last.
-    rows_per_second: AtomicU64,
-    /// The highest sequence that has left level 0: a merge that meets a higher one is of level 0.
+    /// What it still needs; 0 while none is under way.
+    left_ns: AtomicU64,
+    /// What a row of level 0 took in the last one, and what was merged with it.
+    ns_per_row: AtomicU64,
+    /// The highest sequence that has left level 0: what is newer stands in it, and a merge that meets it is of level 0.
     newest_merged: AtomicU64,
 }
 
 impl Default for Progress {
     fn default() -> Self {
         Progress {
-            rows_left: AtomicU64::new(0),
-            rows_per_second: AtomicU64::new(ROWS_PER_SECOND_FIRST),
+            left_ns: AtomicU64::new(0),
+            ns_per_row: AtomicU64::new(NS_PER_ROW_FIRST),
             newest_merged: AtomicU64::new(0),
         }
     }
 }
 
 impl Progress {
-    /// How long it takes until level 0 has been merged, if that goes on as lately, or begins now.
+    /// How long it takes until level 0 has been merged, if that goes on as so far, or begins now and is like the last.
     fn time_left(&self, messages: &Keyspace) -> Duration {
-        let rows = match self.rows_left.load(Ordering::Relaxed) {
-            0 => rows_to_merge(messages),
-            rows => rows,
-        };
-        let rows_per_second = self.rows_per_second.load(Ordering::Relaxed).max(1);
-        Duration::from_secs_f64(rows as f64 / rows_per_second as f64)
+        match self.left_ns.load(Ordering::Relaxed) {
+            0 => self.time_for(rows_above(messages, 1)),
+            left_ns => Duration::from_nanos(left_ns),
+        }
+    }
+
+    fn time_for(&self, rows: u64) -> Duration {
+        Duration::from_nanos(rows.saturating_mul(self.ns_per_row.load(Ordering::Relaxed)))
     }
 }
 
@@ -61,22 +63,21 @@ impl Progress {
         self.newest_merged.load(Ordering::Relaxed)
     }
 
-    /// As a merge of level 0 leaves it that has so much to do.
-    pub(crate) fn set(&self, rows_left: u64, rows_per_second: u64) {
-        self.rows_left.store(rows_left, Ordering::Relaxed);
-        self.rows_per_second
-            .store(rows_per_second, Ordering::Relaxed);
+    /// As a merge of level 0 leaves it that needs so long.
+    pub(crate) fn set_left(&self, left: Duration) {
+        self.left_ns
+            .store(left.as_nanos() as u64, Ordering::Relaxed);
     }
 }
 
-/// What a merge of level 0 goes through: all of it, and of the level below, whose tables span the same users.
-pub(crate) fn rows_to_merge(messages: &Keyspace) -> u64 {
+/// Rows of the upper levels that hold any: level 0, and so many below it.
+fn rows_above(messages: &Keyspace, levels: usize) -> u64 {
     let version = messages.tree.current_version();
-    let mut levels = version.iter_levels();
-    let above = levels.next();
-    let below = levels.find(|level| !level.is_empty());
-    let merged = above.into_iter().chain(below);
-    let tables = merged.flat_map(|level| level.iter().flat_map(|run| run.iter()));
+    let mut levels_with_rows = version.iter_levels();
+    let level_0 = levels_with_rows.next();
+    let below = levels_with_rows.filter(|level| !level.is_empty());
+    let counted = level_0.into_iter().chain(below).take(levels);
+    let tables = counted.flat_map(|level| level.iter().flat_map(|run| run.iter()));
     tables.map(|table| table.metadata.item_count).sum()
 }
 
@@ -84,63 +85,86 @@ pub(crate) fn rows_to_merge(messages: &Keyspace) -> u64 {
 pub(crate) struct Pass {
     progress: Arc<Progress>,
     began: Instant,
-    /// How many it meets, if it is.
-    rows: u64,
-    /// The highest sequence met.
+    /// Rows of level 0 when it began.
+    of: u64,
+    /// What is newer was in level 0.
+    older_than: u64,
+    met: u64,
     newest: u64,
-    is_of_level_0: bool,
 }
 
 impl Pass {
-    pub(crate) fn begin(progress: Arc<Progress>, rows: u64) -> Pass {
-        progress.rows_left.store(0, Ordering::Relaxed);
+    pub(crate) fn begin(progress: Arc<Progress>, messages: &Keyspace) -> Pass {
+        let older_than = progress.newest_merged.load(Ordering::Relaxed);
+        // Before the first merge since the opening nobody knows what has left level 0: all counts.
+        let levels = if older_than == 0 { 2 } else { 1 };
+        let of = rows_above(messages, levels);
+        Pass::of_rows(progress, of)
+    }
+
+    fn of_rows(progress: Arc<Progress>, of: u64) -> Pass {
+        progress.left_ns.store(0, Ordering::Relaxed);
         Pass {
-            progress,
             began: Instant::now(),
-            rows,
+            of,
+            older_than: progress.newest_merged.load(Ordering::Relaxed),
+            met: 0,
             newest: 0,
-            is_of_level_0: false,
+            progress,
         }
     }
 
+    /// Rows come in the order of users, whose hashes are spread evenly: what was met of level 0 tells how far it is, whatever
+    /// is merged with it.
     pub(crate) fn meet(&mut self, sequence: u64) {
-        self.newest = self.newest.max(sequence);
+        if sequence > self.older_than {
+            self.met += 1;
+            self.newest = self.newest.max(sequence);
+        }
     }
 
-    /// Tells where it is, after so many rows.
-    pub(crate) fn tell(&mut self, rows: u64) {
+    /// Tells where it is.
+    pub(crate) fn tell(&self) {
+        if self.met == 0 {
+            return;
+        }
+        let took = self.began.elapsed();
+        let rows = self.of.saturating_sub(self.met);
+        let left = if took < TELLS_FROM {
+            self.progress.time_for(rows)
+        } else {
+            took.mul_f64(rows as f64 / self.met as f64)
+        };
+        // Not 0, which says that none is under way.
+        let left_ns = (left.as_nanos() as u64).max(1);
+        self.progress.left_ns.store(left_ns, Ordering::Relaxed);
+    }
+
+    /// The merge has come to its end. Its tables are in their places soon: as good as nothing is left of it until the next
+    /// one begins.
+    pub(crate) fn end(mut self) {
+        if self.met == 0 {
+            return;
+        }
         let progress = &self.progress;
         let took = self.began.elapsed();
         if took >= TELLS_FROM {
-            let rows_per_second = rows as f64 / took.as_secs_f64();
-            let rows_per_second = rows_per_second as u64;
-            progress
-                .rows_per_second
-                .store(rows_per_second, Ordering::Relaxed);
+            let ns_per_row = took.as_nanos() as u64 / self.met;
+            progress.ns_per_row.store(ns_per_row, Ordering::Relaxed);
         }
-        self.is_of_level_0 = self.newest > progress.newest_merged.load(Ordering::Relaxed);
-        if self.is_of_level_0 {
-            // Not 0, which says that none is under way.
-            let left = self.rows.saturating_sub(rows).max(1);
-            progress.rows_left.store(left, Ordering::Relaxed);
-        }
-    }
-
-    /// The merge has come to its end. Its tables are in their places soon: as good as nothing is left of it until the next one begins.
-    pub(crate) fn end(mut self) {
-        self.tell(self.rows);
-        self.progress
+        progress.left_ns.store(1, Ordering::Relaxed);
+        progress
             .newest_merged
             .fetch_max(self.newest, Ordering::Relaxed);
-        self.is_of_level_0 = false;
+        self.met = 0;
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if self.is_of_level_0 {
+        if self.met > 0 {
             // It was given up.
-            self.progress.rows_left.store(0, Ordering::Relaxed);
+            self.progress.left_ns.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -194,8 +218,12 @@ mod tests {
 
     const MEMTABLE_BYTES: u64 = 1_000_000;
 
-    fn left(progress: &Progress) -> u64 {
-        progress.rows_left.load(Ordering::Relaxed)
+    fn left(progress: &Progress) -> Duration {
+        Duration::from_nanos(progress.left_ns.load(Ordering::Relaxed))
+    }
+
+    fn pass(progress: &Arc<Progress>, of: u64) -> Pass {
+        Pass::of_rows(Arc::clone(progress), of)
     }
 
     #[test]
@@ -227,43 +255,48 @@ mod tests {
     #[test]
     fn a_merge_is_of_level_0_if_it_meets_what_is_newer_than_all_that_left_it() {
         let progress = Arc::new(Progress::default());
-        let mut pass = Pass::begin(Arc::clone(&progress), 100);
-        assert_eq!(left(&progress), 0);
-        pass.meet(7);
-        pass.meet(3);
-        pass.tell(10);
-        assert_eq!(left(&progress), 90);
-        pass.end();
-        assert_eq!(left(&progress), 1, "as good as nothing");
+        let mut first = pass(&progress, 100);
+        first.meet(7);
+        first.meet(3);
+        first.tell();
+        assert_eq!(left(&progress), progress.time_for(98));
+        first.end();
+        assert_eq!(left(&progress), Duration::from_nanos(1), "as good as none");
 
-        let mut deeper = Pass::begin(Arc::clone(&progress), 100);
-        assert_eq!(left(&progress), 0);
+        let mut deeper = pass(&progress, 100);
+        assert!(left(&progress).is_zero());
         deeper.meet(7);
-        deeper.tell(10);
-        assert_eq!(left(&progress), 0);
+        deeper.tell();
+        assert!(left(&progress).is_zero());
         deeper.end();
 
-        let mut given_up = Pass::begin(Arc::clone(&progress), 100);
+        let mut given_up = pass(&progress, 100);
         given_up.meet(8);
-        given_up.tell(99);
-        assert_eq!(left(&progress), 1);
+        given_up.tell();
+        assert!(!left(&progress).is_zero());
         drop(given_up);
-        assert_eq!(left(&progress), 0);
-        let mut again = Pass::begin(Arc::clone(&progress), 200);
+        assert!(left(&progress).is_zero());
+        let mut again = pass(&progress, 200);
+        again.meet(2);
         again.meet(8);
-        again.tell(50);
-        assert_eq!(left(&progress), 150, "it has not left level 0");
+        again.tell();
+        let rest = progress.time_for(199);
+        assert_eq!(left(&progress), rest, "what is below does not count");
     }
 
     #[test]
-    fn a_merge_tells_how_fast_it_is_when_it_knows() {
+    fn a_merge_goes_on_as_so_far() {
         let progress = Arc::new(Progress::default());
-        let rate = || progress.rows_per_second.load(Ordering::Relaxed);
-        let mut pass = Pass::begin(Arc::clone(&progress), 5_000);
-        pass.tell(1);
-        assert_eq!(rate(), ROWS_PER_SECOND_FIRST);
+        let mut merge = pass(&progress, 40);
         std::thread::sleep(TELLS_FROM);
-        pass.tell(1_000);
-        assert!((1..=10_000).contains(&rate()), "{}", rate());
+        (1..=10).for_each(|sequence| merge.meet(sequence));
+        merge.tell();
+        // A quarter is done.
+        assert!(left(&progress) >= 3 * TELLS_FROM);
+        assert!(left(&progress) <= 4 * merge.began.elapsed());
+        (11..=40).for_each(|sequence| merge.meet(sequence));
+        merge.end();
+        assert!(progress.time_for(40) >= TELLS_FROM * 99 / 100, "the next");
+        assert!(progress.time_for(40) > 10 * Duration::from_nanos(40 * NS_PER_ROW_FIRST));
     }
 }

@@ -16,8 +16,9 @@ const CHARGED: u32 = 8_000;
 /// How long those who were there before write to each other, so that buffers have been in use.
 const WARM_UP: Duration = Duration::from_millis(1_000);
 /// How long a server may take to give back what it used for messages or logins only: it may look at what is idle once
-/// a second, and its allocator keep what was freed for another.
-const SETTLE: Duration = Duration::from_secs(4);
+/// a second, and the gateway's allocator keeps what was freed for ten more. What goes back later than it is looked at would hide
+/// what the users take.
+const SETTLE: Duration = Duration::from_secs(12);
 
 /// Bytes of resident memory for each idle user.
 pub(super) fn run(server: &Running, protocol: Protocol) -> Result<f64, BenchError> {

@@ -150,7 +150,8 @@ impl Table {
             cells.push(show(value));
             if column.ratio {
                 let base = base.and_then(|base| base.median(at));
-                let ratio = value.zip(base).map(|(value, base)| value / base);
+                let pair = value.zip(base.filter(|base| *base != 0.0));
+                let ratio = pair.map(|(value, base)| value / base);
                 cells.push(ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")));
             }
         }
