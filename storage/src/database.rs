@@ -34,7 +34,7 @@ pub(crate) const USERS: &str = "users";
 const USERS_MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
 /// Runs in level 0 that are merged into level 1 together. It lies below what lets writes wait ([`L0_RUNS_MAX`]); with 8
 /// each message was merged with level 1 twice as often.
-const L0_THRESHOLD: u8 = 16;
+pub(crate) const L0_THRESHOLD: u8 = 16;
 /// With it the goal for level 1 is half a gigabyte, about what level 0 brings.
 const TABLE_BYTES: u64 = 32 * 1024 * 1024;
 

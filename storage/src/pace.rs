@@ -2,7 +2,7 @@
 //!
 //! While it runs, what is written gathers in level 0, and when that is full nothing can be written until the merge is
 //! done, for seconds. So a batch takes of the time that the merge still needs what it takes of the room that is left.
-//! Who writes less than merges keep up with does not wait; who writes more is held to what they can do, evenly.
+//! A rate that merges keep up with is not held up; a higher one is held to what they can do, evenly.
 //!
 //! [`crate::reclaim`], which sees each message that is merged, tells how far a merge is; the committer asks before each
 //! batch. Nothing relies on it: where it errs, level 0 gets full, and the committer waits.
@@ -15,19 +15,21 @@ use fjall::{AbstractTree, Keyspace};
 
 /// For a row of level 0, and what is merged with it, until a merge has told.
 const NS_PER_ROW_FIRST: u64 = 2_000;
-/// A merge that has run for less does not tell how fast it is.
-const TELLS_FROM: Duration = Duration::from_millis(100);
+/// The part of level 0 from which on a merge tells how fast it is.
+const TELLS_FROM_PART: u64 = 16;
 /// What a memtable counts for a message beside its record: the key, and its own bookkeeping.
 const ENTRY_BYTES: u64 = 84;
 /// Most that a batch waits for a merge: those in it have waited as long before their sync began.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// Memtables that there is always room for: what level 0 cannot take is held up elsewhere.
+const ROOM_MIN: f64 = 0.1;
 
 /// How far the merge of level 0 of a database's messages is.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// What it still needs; 0 while none is under way.
     left_ns: AtomicU64,
-    /// What a row of level 0 took in the last one, and what was merged with it.
+    /// What a row of level 0 took in the last one, with what was merged with it.
     ns_per_row: AtomicU64,
     /// The highest sequence that has left level 0: what is newer stands in it, and a merge that meets it is of level 0.
     newest_merged: AtomicU64,
@@ -44,6 +46,13 @@ impl Default for Progress {
 }
 
 impl Progress {
+    /// The database was opened: what was known of it need not be true any more.
+    pub(crate) fn reset(&self) {
+        self.left_ns.store(0, Ordering::Relaxed);
+        self.ns_per_row.store(NS_PER_ROW_FIRST, Ordering::Relaxed);
+        self.newest_merged.store(0, Ordering::Relaxed);
+    }
+
     /// How long it takes until level 0 has been merged, if that goes on as so far, or begins now and is like the last.
     fn time_left(&self, messages: &Keyspace) -> Duration {
         match self.left_ns.load(Ordering::Relaxed) {
@@ -70,8 +79,8 @@ impl Progress {
     }
 }
 
-/// Rows of the upper levels that hold any: level 0, and so many below it.
-fn rows_above(messages: &Keyspace, levels: usize) -> u64 {
+/// Rows of so many levels: of level 0, and of the next ones that hold any.
+pub(crate) fn rows_above(messages: &Keyspace, levels: usize) -> u64 {
     let version = messages.tree.current_version();
     let mut levels_with_rows = version.iter_levels();
     let level_0 = levels_with_rows.next();
@@ -81,12 +90,30 @@ fn rows_above(messages: &Keyspace, levels: usize) -> u64 {
     tables.map(|table| table.metadata.item_count).sum()
 }
 
+/// Level 0 when a merge was chosen, which may be of it.
+pub(crate) struct Level0 {
+    rows: u64,
+    /// Whether its merge was due, and nothing else counts here.
+    is_alone: bool,
+}
+
+impl Level0 {
+    /// `due_from`: the runs from which on it is merged.
+    pub(crate) fn of(messages: &Keyspace, progress: &Progress, due_from: usize) -> Level0 {
+        // Before the first merge since the opening nobody knows what has left level 0: all that is merged with it counts.
+        let is_known = progress.newest_merged.load(Ordering::Relaxed) > 0;
+        Level0 {
+            rows: rows_above(messages, if is_known { 1 } else { 2 }),
+            is_alone: is_known && messages.tree.l0_run_count() >= due_from,
+        }
+    }
+}
+
 /// A merge on its way, which may be of level 0.
 pub(crate) struct Pass {
     progress: Arc<Progress>,
     began: Instant,
-    /// Rows of level 0 when it began.
-    of: u64,
+    level_0: Level0,
     /// What is newer was in level 0.
     older_than: u64,
     met: u64,
@@ -94,19 +121,11 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    pub(crate) fn begin(progress: Arc<Progress>, messages: &Keyspace) -> Pass {
-        let older_than = progress.newest_merged.load(Ordering::Relaxed);
-        // Before the first merge since the opening nobody knows what has left level 0: all counts.
-        let levels = if older_than == 0 { 2 } else { 1 };
-        let of = rows_above(messages, levels);
-        Pass::of_rows(progress, of)
-    }
-
-    fn of_rows(progress: Arc<Progress>, of: u64) -> Pass {
+    pub(crate) fn begin(progress: Arc<Progress>, level_0: Level0) -> Pass {
         progress.left_ns.store(0, Ordering::Relaxed);
         Pass {
             began: Instant::now(),
-            of,
+            level_0,
             older_than: progress.newest_merged.load(Ordering::Relaxed),
             met: 0,
             newest: 0,
@@ -128,11 +147,13 @@ impl Pass {
         if self.met == 0 {
             return;
         }
-        let took = self.began.elapsed();
-        let rows = self.of.saturating_sub(self.met);
-        let left = if took < TELLS_FROM {
+        let rows = self.level_0.rows.saturating_sub(self.met);
+        // Of a user the older messages come first, which are not of level 0: at the beginning, where users are few, it seems
+        // to have met next to nothing.
+        let left = if self.met < self.level_0.rows / TELLS_FROM_PART {
             self.progress.time_for(rows)
         } else {
+            let took = self.began.elapsed();
             took.mul_f64(rows as f64 / self.met as f64)
         };
         // Not 0, which says that none is under way.
@@ -148,7 +169,7 @@ impl Pass {
         }
         let progress = &self.progress;
         let took = self.began.elapsed();
-        if took >= TELLS_FROM {
+        if self.level_0.is_alone {
             let ns_per_row = took.as_nanos() as u64 / self.met;
             progress.ns_per_row.store(ns_per_row, Ordering::Relaxed);
         }
@@ -179,14 +200,13 @@ pub(crate) struct LastBatch {
 }
 
 impl LastBatch {
-    /// What is left of the pause after it, when level 0 has room for so many memtables of this size, and its merge needs
-    /// that long.
-    fn pause(self, room: f64, merge: Duration, memtable_bytes: u64) -> Duration {
+    /// How long after it the next one may begin, when level 0 has room for so many memtables of this size, and its merge
+    /// needs that long.
+    fn interval(self, room: f64, merge: Duration, memtable_bytes: u64) -> Duration {
         let bytes = self.bytes + self.messages * ENTRY_BYTES;
         let memtables = bytes as f64 / memtable_bytes.max(1) as f64;
-        let seconds = merge.as_secs_f64() * memtables / room.max(f64::MIN_POSITIVE);
-        let pause = Duration::from_secs_f64(seconds.min(PAUSE_MAX.as_secs_f64()));
-        pause.saturating_sub(self.began.elapsed())
+        let seconds = merge.as_secs_f64() * memtables / room.max(ROOM_MIN);
+        Duration::from_secs_f64(seconds.min(PAUSE_MAX.as_secs_f64()))
     }
 }
 
@@ -208,7 +228,8 @@ impl Crowded<'_> {
             + self.messages.sealed_memtable_count() as f64;
         let room = self.runs_max as f64 - self.runs as f64 - in_memory;
         let merge = self.progress.time_left(self.messages);
-        last.pause(room, merge, self.memtable_bytes)
+        let interval = last.interval(room, merge, self.memtable_bytes);
+        interval.saturating_sub(last.began.elapsed())
     }
 }
 
@@ -222,8 +243,9 @@ mod tests {
         Duration::from_nanos(progress.left_ns.load(Ordering::Relaxed))
     }
 
-    fn pass(progress: &Arc<Progress>, of: u64) -> Pass {
-        Pass::of_rows(Arc::clone(progress), of)
+    fn pass(progress: &Arc<Progress>, rows: u64) -> Pass {
+        let is_alone = progress.newest_merged() > 0;
+        Pass::begin(Arc::clone(progress), Level0 { rows, is_alone })
     }
 
     #[test]
@@ -233,23 +255,19 @@ mod tests {
             messages: 100,
             bytes: MEMTABLE_BYTES / 50 - 100 * ENTRY_BYTES,
         };
-        let pause = |room, merge_ms, last: LastBatch| {
-            last.pause(room, Duration::from_millis(merge_ms), MEMTABLE_BYTES)
+        let interval = |room, merge_ms| {
+            let merge = Duration::from_millis(merge_ms);
+            let interval = last.interval(room, merge, MEMTABLE_BYTES);
+            interval.as_secs_f64() * 1e3
         };
-        // A fiftieth of a memtable, room for 2, 2 s: 20 ms, less what has passed since.
-        let due = pause(2.0, 2_000, last);
-        assert!(due <= Duration::from_millis(20), "{due:?}");
-        assert!(due > Duration::from_millis(10), "{due:?}");
-        assert!(pause(1.0, 2_000, last) > due);
-        assert!(pause(2.0, 4_000, last) > due);
-        assert!(pause(0.0, 4_000, last) <= PAUSE_MAX);
-        assert!(pause(-3.0, 4_000, last) > 3 * PAUSE_MAX / 4);
-        let long_ago = Instant::now().checked_sub(Duration::from_secs(1));
-        let began = long_ago.expect("the machine is up for longer");
-        assert_eq!(
-            pause(2.0, 2_000, LastBatch { began, ..last }),
-            Duration::ZERO
-        );
+        let is = |interval: f64, due: f64| (interval - due).abs() < 1e-3;
+        // A fiftieth of a memtable, room for 2, 2 s.
+        assert!(is(interval(2.0, 2_000), 20.0));
+        assert!(is(interval(1.0, 2_000), 40.0));
+        assert!(is(interval(2.0, 4_000), 40.0));
+        assert!(is(interval(0.0, 100), 20.0), "some room is left");
+        assert!(is(interval(-3.0, 10_000), 250.0), "not for ever");
+        assert!(is(interval(-3.0, 0), 0.0));
     }
 
     #[test]
@@ -285,18 +303,50 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_goes_on_as_so_far() {
+    fn a_merge_goes_on_as_so_far_and_the_next_is_like_it() {
+        const TOOK: Duration = Duration::from_millis(100);
         let progress = Arc::new(Progress::default());
+        let mut first = pass(&progress, 1);
+        first.meet(1);
+        first.end();
+        assert_eq!(progress.time_for(1), Duration::from_nanos(NS_PER_ROW_FIRST));
         let mut merge = pass(&progress, 40);
-        std::thread::sleep(TELLS_FROM);
-        (1..=10).for_each(|sequence| merge.meet(sequence));
+        std::thread::sleep(TOOK);
+        (2..=11).for_each(|sequence| merge.meet(sequence));
         merge.tell();
         // A quarter is done.
-        assert!(left(&progress) >= 3 * TELLS_FROM);
+        assert!(left(&progress) >= 3 * TOOK);
         assert!(left(&progress) <= 4 * merge.began.elapsed());
-        (11..=40).for_each(|sequence| merge.meet(sequence));
+        (12..=41).for_each(|sequence| merge.meet(sequence));
         merge.end();
-        assert!(progress.time_for(40) >= TELLS_FROM * 99 / 100, "the next");
-        assert!(progress.time_for(40) > 10 * Duration::from_nanos(40 * NS_PER_ROW_FIRST));
+        assert!(progress.time_for(40) >= TOOK * 99 / 100);
+        progress.reset();
+        assert_eq!(progress.time_for(1), Duration::from_nanos(NS_PER_ROW_FIRST));
+        assert_eq!(progress.newest_merged(), 0);
+        assert!(left(&progress).is_zero());
+    }
+
+    #[test]
+    fn before_a_merge_begins_it_has_all_of_level_0_to_do() {
+        let (_folder, tables) = crate::database::Tables::of_new();
+        let messages = &tables.messages;
+        let progress = Progress::default();
+        for sequence in 0..3u64 {
+            let mut key = [1; 20];
+            key[12..].copy_from_slice(&sequence.to_be_bytes());
+            messages.insert(key, "a").expect("written");
+        }
+        // Not by way of the database, which would move it down.
+        let tree = &messages.tree;
+        tree.flush_active_memtable(0).expect("a table");
+        messages.insert([2; 20], "a").expect("written");
+        tree.flush_active_memtable(0).expect("a table");
+        assert_eq!(rows_above(messages, 1), 4);
+        assert_eq!(progress.time_left(messages), progress.time_for(4));
+        tree.major_compact(u64::MAX, 0).expect("merged");
+        assert_eq!((rows_above(messages, 1), rows_above(messages, 2)), (0, 4));
+        assert_eq!(Level0::of(messages, &progress, 0).rows, 4, "all counts");
+        progress.newest_merged.store(1, Ordering::Relaxed);
+        assert_eq!(Level0::of(messages, &progress, 0).rows, 0);
     }
 }

@@ -18,10 +18,10 @@ use fjall::{AbstractTree, Keyspace, LsmError};
 
 use crate::account;
 use crate::clock;
-use crate::database::Tables;
+use crate::database::{L0_THRESHOLD, Tables};
 use crate::durable::DurableAccounts;
 use crate::merging::{Turn, Turns};
-use crate::pace::{Pass, Progress};
+use crate::pace::{Level0, Pass, Progress};
 use crate::record;
 use crate::user::{UserKey, split_message_key};
 
@@ -67,6 +67,7 @@ impl Reclaim {
             accounts: tables.durable.clone(),
             messages: tables.messages.clone(),
         });
+        self.progress.reset();
         self.is_open.store(true, Ordering::Relaxed);
     }
 
@@ -136,7 +137,7 @@ pub(crate) struct Leash {
 }
 
 /// Records between two looks at the leash, and two words of how far a merge is.
-const LOOK_RECORDS: u64 = 1024;
+const LOOK_RECORDS: u64 = 128;
 /// Runs in level 0 at which it gives itself up: fewer than let writes wait.
 pub(crate) const LEASH_RUNS_MAX: usize = 20;
 
@@ -150,11 +151,11 @@ struct Filter {
     leash: Option<Leash>,
     is_open: Arc<AtomicBool>,
     turns: Arc<Turns>,
+    progress: Arc<Progress>,
+    /// Begun with the turn, and let go of before it.
+    pass: Option<Pass>,
     /// Taken with the first record, and held until the merge has seen the last.
     turn: Option<Turn>,
-    progress: Arc<Progress>,
-    /// Begun with the turn.
-    pass: Option<Pass>,
     passed: u64,
     opened: Option<Opened>,
     now_ms: u64,
@@ -169,12 +170,14 @@ impl Filter {
     /// Waits for a turn. When the database closes, which waits for the end of every merge that was begun, they go on side
     /// by side.
     fn begin(&mut self) {
+        // Counted before the wait, in which level 0 grows. (Not where the filter is made: there the tree is locked.)
+        let level_0 = self
+            .opened
+            .as_ref()
+            .map(|opened| Level0::of(&opened.messages, &self.progress, usize::from(L0_THRESHOLD)));
         let turn = Turns::take(&self.turns, || !self.is_in_the_way());
         self.turn = turn;
-        if let Some(opened) = &self.opened {
-            let progress = Arc::clone(&self.progress);
-            self.pass = Some(Pass::begin(progress, &opened.messages));
-        }
+        self.pass = level_0.map(|level_0| Pass::begin(Arc::clone(&self.progress), level_0));
     }
 
     /// The database closes, or the leash is taut.
@@ -264,7 +267,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::database::Tables;
 
     #[test]
     fn a_merge_waits_for_its_turn_and_not_when_the_database_closes() {
