@@ -67,7 +67,7 @@ pub struct StoreOptions {
 }
 
 impl StoreOptions {
-    /// The defaults for a data folder: 150 to 330 MiB of memory for each database.
+    /// The defaults for a data folder: 150 to 390 MiB of memory for each database.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         StoreOptions {
             path: path.into(),

@@ -15,8 +15,8 @@ pub const CONNECTION_BYTES: u64 = 5 * 1024 + 512;
 /// wait for slow readers, TCP buffers, the page cache that the inbox store reads through.
 const MEMORY_PERCENT: u64 = 80;
 
-/// Memory of the inbox store for each database: 330 MiB were the most measured in floods, and there is room for three more
-/// memtables beside it. Up to [`CORES_PER_DATABASE`] cores share one.
+/// Memory of the inbox store for each database: 390 MiB were the most measured in floods, and there is room for a memtable
+/// more. Up to [`CORES_PER_DATABASE`] cores share one.
 const DATABASE_BYTES: u64 = 448 << 20;
 const CORES_PER_DATABASE: u64 = 4;
 
