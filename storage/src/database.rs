@@ -22,7 +22,7 @@ use crate::durable::DurableAccounts;
 use crate::error::StoreError;
 use crate::folder::{Folder, UNFINISHED_SUFFIX};
 use crate::options::StoreOptions;
-use crate::pace::{Crowded, LastBatch, Progress};
+use crate::pace::{LastBatch, Progress};
 use crate::reclaim::Reclaim;
 use crate::recovery::{self, REBUILT_SUFFIX, Recovery, Search, TableName};
 use crate::sequence::{SequenceCounter, Sequences};
@@ -107,14 +107,13 @@ impl Tables {
         if runs < usize::from(L0_THRESHOLD) {
             return Duration::ZERO;
         }
-        let crowded = Crowded {
-            messages: &self.messages,
-            progress: &self.progress,
-            runs,
-            runs_max: L0_RUNS_MAX,
-            memtable_bytes: self.memtable_bytes,
-        };
-        crowded.pause_after(last)
+        let size = self.messages.tree.active_memtable().size();
+        let in_memory = size as f64 / self.memtable_bytes.max(1) as f64
+            + self.messages.sealed_memtable_count() as f64;
+        let room = L0_RUNS_MAX as f64 - runs as f64 - in_memory;
+        let merge = self.progress.time_left(&self.messages);
+        let interval = last.interval(room, merge, self.memtable_bytes);
+        interval.saturating_sub(last.began.elapsed())
     }
 
     /// Begins new memtables where those in use have outgrown their size.

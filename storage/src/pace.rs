@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use fjall::{AbstractTree, Keyspace};
 
+use crate::database::L0_THRESHOLD;
+
 /// For a row of level 0, and what is merged with it, until a merge has told.
 const NS_PER_ROW_FIRST: u64 = 2_000;
 /// The part of level 0 from which on a merge tells how fast it is.
@@ -37,11 +39,13 @@ pub(crate) struct Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Progress {
+        let progress = Progress {
             left_ns: AtomicU64::new(0),
-            ns_per_row: AtomicU64::new(NS_PER_ROW_FIRST),
+            ns_per_row: AtomicU64::new(0),
             newest_merged: AtomicU64::new(0),
-        }
+        };
+        progress.reset();
+        progress
     }
 }
 
@@ -54,7 +58,7 @@ impl Progress {
     }
 
     /// How long it takes until level 0 has been merged, if that goes on as so far, or begins now and is like the last.
-    fn time_left(&self, messages: &Keyspace) -> Duration {
+    pub(crate) fn time_left(&self, messages: &Keyspace) -> Duration {
         match self.left_ns.load(Ordering::Relaxed) {
             0 => self.time_for(rows_above(messages, 1)),
             left_ns => Duration::from_nanos(left_ns),
@@ -80,7 +84,7 @@ impl Progress {
 }
 
 /// Rows of so many levels: of level 0, and of the next ones that hold any.
-pub(crate) fn rows_above(messages: &Keyspace, levels: usize) -> u64 {
+fn rows_above(messages: &Keyspace, levels: usize) -> u64 {
     let version = messages.tree.current_version();
     let mut levels_with_rows = version.iter_levels();
     let level_0 = levels_with_rows.next();
@@ -98,13 +102,12 @@ pub(crate) struct Level0 {
 }
 
 impl Level0 {
-    /// `due_from`: the runs from which on it is merged.
-    pub(crate) fn of(messages: &Keyspace, progress: &Progress, due_from: usize) -> Level0 {
+    pub(crate) fn of(messages: &Keyspace, progress: &Progress) -> Level0 {
         // Before the first merge since the opening nobody knows what has left level 0: all that is merged with it counts.
         let is_known = progress.newest_merged.load(Ordering::Relaxed) > 0;
         Level0 {
             rows: rows_above(messages, if is_known { 1 } else { 2 }),
-            is_alone: is_known && messages.tree.l0_run_count() >= due_from,
+            is_alone: is_known && messages.tree.l0_run_count() >= usize::from(L0_THRESHOLD),
         }
     }
 }
@@ -202,34 +205,11 @@ pub(crate) struct LastBatch {
 impl LastBatch {
     /// How long after it the next one may begin, when level 0 has room for so many memtables of this size, and its merge
     /// needs that long.
-    fn interval(self, room: f64, merge: Duration, memtable_bytes: u64) -> Duration {
+    pub(crate) fn interval(self, room: f64, merge: Duration, memtable_bytes: u64) -> Duration {
         let bytes = self.bytes + self.messages * ENTRY_BYTES;
         let memtables = bytes as f64 / memtable_bytes.max(1) as f64;
         let seconds = merge.as_secs_f64() * memtables / room.max(ROOM_MIN);
         Duration::from_secs_f64(seconds.min(PAUSE_MAX.as_secs_f64()))
-    }
-}
-
-/// Level 0 of a database's messages, where its merge is due.
-pub(crate) struct Crowded<'a> {
-    pub(crate) messages: &'a Keyspace,
-    pub(crate) progress: &'a Progress,
-    pub(crate) runs: usize,
-    /// With so many of them nothing is written.
-    pub(crate) runs_max: usize,
-    pub(crate) memtable_bytes: u64,
-}
-
-impl Crowded<'_> {
-    /// How long the next batch has still to wait.
-    pub(crate) fn pause_after(&self, last: LastBatch) -> Duration {
-        let size = self.messages.tree.active_memtable().size();
-        let in_memory = size as f64 / self.memtable_bytes.max(1) as f64
-            + self.messages.sealed_memtable_count() as f64;
-        let room = self.runs_max as f64 - self.runs as f64 - in_memory;
-        let merge = self.progress.time_left(self.messages);
-        let interval = last.interval(room, merge, self.memtable_bytes);
-        interval.saturating_sub(last.began.elapsed())
     }
 }
 
@@ -345,8 +325,8 @@ mod tests {
         assert_eq!(progress.time_left(messages), progress.time_for(4));
         tree.major_compact(u64::MAX, 0).expect("merged");
         assert_eq!((rows_above(messages, 1), rows_above(messages, 2)), (0, 4));
-        assert_eq!(Level0::of(messages, &progress, 0).rows, 4, "all counts");
+        assert_eq!(Level0::of(messages, &progress).rows, 4, "all counts");
         progress.newest_merged.store(1, Ordering::Relaxed);
-        assert_eq!(Level0::of(messages, &progress, 0).rows, 0);
+        assert_eq!(Level0::of(messages, &progress).rows, 0);
     }
 }

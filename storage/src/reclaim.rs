@@ -18,7 +18,7 @@ use fjall::{AbstractTree, Keyspace, LsmError};
 
 use crate::account;
 use crate::clock;
-use crate::database::{L0_THRESHOLD, Tables};
+use crate::database::Tables;
 use crate::durable::DurableAccounts;
 use crate::merging::{Turn, Turns};
 use crate::pace::{Level0, Pass, Progress};
@@ -63,11 +63,11 @@ impl Reclaim {
     }
 
     pub(crate) fn begin(&self, tables: &Tables) {
+        self.progress.reset();
         *self.opened.write().unwrap_or_else(PoisonError::into_inner) = Some(Opened {
             accounts: tables.durable.clone(),
             messages: tables.messages.clone(),
         });
-        self.progress.reset();
         self.is_open.store(true, Ordering::Relaxed);
     }
 
@@ -174,7 +174,7 @@ impl Filter {
         let level_0 = self
             .opened
             .as_ref()
-            .map(|opened| Level0::of(&opened.messages, &self.progress, usize::from(L0_THRESHOLD)));
+            .map(|opened| Level0::of(&opened.messages, &self.progress));
         let turn = Turns::take(&self.turns, || !self.is_in_the_way());
         self.turn = turn;
         self.pass = level_0.map(|level_0| Pass::begin(Arc::clone(&self.progress), level_0));
