@@ -2,11 +2,12 @@
 //!
 //! Owner: the committer, through its ledger; the letting go is done by a thread of its own, `iris-bury-N`. lsm-tree
 //! drops what no version needs any more while it holds the lock that every write takes: a memtable of 32 MB, entry by
-//! entry, and the files of merged tables held up commits by 75 to 200 ms. So the committer keeps a reference to what it
-//! sees in use, and hands it over when it sees it no longer; the thread drops it after the database did. Files, those of
+//! entry, and the files of merged tables held up commits by 75 to 200 ms. So the committer keeps a reference to the memtables,
+//! and who merges messages to their tables, while they are in use, and hands over what is no longer; the thread drops it after
+//! the database did. Files, those of
 //! left journals too, it gives back piece by piece ([`crate::giving_back`]).
 //!
-//! Queue: bounded ([`QUEUE_MAX`]); when it is full the committer waits, so that memory is not taken faster than it is
+//! Queue: bounded ([`QUEUE_MAX`]); when it is full they wait, so that memory is not taken faster than it is
 //! let go of. Invariant: a `Burial` holds nothing once it is dropped, so the database can be closed, and opened again,
 //! without a file going afterwards whose name is in use again.
 
@@ -63,32 +64,49 @@ impl Dead {
     }
 }
 
-/// What a keyspace had in use when it was last looked at.
-struct InUse {
+/// The memtable that a keyspace had in use when it was last looked at.
+struct MemtableInUse {
     keyspace: Keyspace,
     memtable: Arc<Memtable>,
+}
+
+impl MemtableInUse {
+    fn of(keyspace: &Keyspace) -> MemtableInUse {
+        MemtableInUse {
+            keyspace: keyspace.clone(),
+            memtable: keyspace.tree.active_memtable(),
+        }
+    }
+
+    /// Looks again, and gives what has gone out of use.
+    fn look(&mut self) -> Option<Dead> {
+        let memtable = self.keyspace.tree.active_memtable();
+        (memtable.id() != self.memtable.id())
+            .then(|| Dead::Memtable(std::mem::replace(&mut self.memtable, memtable)))
+    }
+}
+
+/// The tables that a keyspace had when it was last looked at.
+struct TablesInUse {
+    keyspace: Keyspace,
     version: u64,
     tables: Vec<Table>,
 }
 
-impl InUse {
-    fn of(keyspace: &Keyspace) -> InUse {
+impl TablesInUse {
+    fn of(keyspace: &Keyspace) -> TablesInUse {
         let version = keyspace.tree.current_version();
-        InUse {
+        TablesInUse {
             keyspace: keyspace.clone(),
-            memtable: keyspace.tree.active_memtable(),
             version: version.id(),
             tables: version.iter_tables().cloned().collect(),
         }
     }
 
     /// Looks again, and gives what has gone out of use.
-    fn look(&mut self) -> impl Iterator<Item = Dead> {
-        let memtable = self.keyspace.tree.active_memtable();
-        let sealed = (memtable.id() != self.memtable.id())
-            .then(|| Dead::Memtable(std::mem::replace(&mut self.memtable, memtable)));
+    fn look(&mut self) -> Option<Dead> {
         let version = self.keyspace.tree.current_version();
-        let merged = (version.id() != self.version).then(|| {
+        (version.id() != self.version).then(|| {
             self.version = version.id();
             let now: Vec<Table> = version.iter_tables().cloned().collect();
             let mut tables = std::mem::replace(&mut self.tables, now);
@@ -99,17 +117,33 @@ impl InUse {
                 version: self.version,
                 tables,
             }
-        });
-        sealed.into_iter().chain(merged)
+        })
     }
 }
 
 /// Keeps what a database has in use until it can be let go of on the side.
 pub(crate) struct Burial {
-    in_use: Vec<InUse>,
+    memtables: [MemtableInUse; 2],
+    /// Of accounts. Those of messages are looked at where they are merged.
+    tables: TablesInUse,
     /// None while it ends.
     dead: Option<Sender<Dead>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Keeps the tables of messages until they can be let go of on the side. It goes before its [`Burial`] does.
+pub(crate) struct MergedTables {
+    in_use: TablesInUse,
+    dead: Option<Sender<Dead>>,
+}
+
+impl MergedTables {
+    /// After each merge: hands over what has gone out of use.
+    pub(crate) fn look(&mut self) {
+        if let Some(gone) = self.in_use.look() {
+            hand_over(self.dead.as_ref(), gone);
+        }
+    }
 }
 
 impl Burial {
@@ -120,20 +154,27 @@ impl Burial {
             .name(format!("iris-bury-{number}"))
             .spawn(move || bury(&to_bury))
             .inspect_err(|error| warn!(%error, "a thread cannot be started: commits wait for what is let go of"));
-        let in_use = [&tables.messages, &tables.users];
         Burial {
-            in_use: in_use.into_iter().map(InUse::of).collect(),
+            memtables: [&tables.messages, &tables.users].map(MemtableInUse::of),
+            tables: TablesInUse::of(&tables.users),
             dead: Some(dead),
             thread: thread.ok(),
         }
     }
 
+    /// For who merges messages.
+    pub(crate) fn merged_tables(&self, tables: &Tables) -> MergedTables {
+        MergedTables {
+            in_use: TablesInUse::of(&tables.messages),
+            dead: self.dead.clone(),
+        }
+    }
+
     /// Between two batches: hands over what has gone out of use.
     pub(crate) fn look(&mut self) {
-        for keyspace in &mut self.in_use {
-            for gone in keyspace.look() {
-                hand_over(self.dead.as_ref(), gone);
-            }
+        let memtables = self.memtables.iter_mut().filter_map(MemtableInUse::look);
+        for gone in memtables.chain(self.tables.look()) {
+            hand_over(self.dead.as_ref(), gone);
         }
     }
 
@@ -216,11 +257,14 @@ mod tests {
     fn it_holds_what_goes_out_of_use_until_nobody_else_does() {
         let (_folder, tables) = Tables::of_new();
         write_table(&tables);
-        let mut in_use = InUse::of(&tables.messages);
-        let (memtable, merged) = (Arc::clone(&in_use.memtable), in_use.tables.clone());
+        let mut memtable_in_use = MemtableInUse::of(&tables.messages);
+        let mut tables_in_use = TablesInUse::of(&tables.messages);
+        let memtable = Arc::clone(&memtable_in_use.memtable);
+        let merged = tables_in_use.tables.clone();
         write_table(&tables);
         tables.messages.major_compact().expect("merged");
-        let mut dead: Vec<Dead> = in_use.look().collect();
+        let memtables = memtable_in_use.look().into_iter();
+        let mut dead: Vec<Dead> = memtables.chain(tables_in_use.look()).collect();
         let holds = |dead: &[Dead], tables: &[Table]| {
             dead.iter().any(|gone| match gone {
                 Dead::Tables { tables: held, .. } => tables
@@ -249,6 +293,7 @@ mod tests {
         let (_folder, tables) = Tables::of_new();
         write_table(&tables);
         let mut burial = Burial::open(0, &tables);
+        let mut merged_tables = burial.merged_tables(&tables);
         let memtable = Arc::downgrade(&tables.messages.tree.active_memtable());
         let version = tables.messages.tree.current_version();
         let table = version.iter_tables().next().expect("one was written");
@@ -260,6 +305,7 @@ mod tests {
             write_table(&tables);
             tables.messages.major_compact().expect("merged");
             burial.look();
+            merged_tables.look();
             thread::sleep(LOOK_AFTER);
         }
         // Held by the thread, because the test holds it, too.
@@ -269,6 +315,7 @@ mod tests {
             write_table(&tables);
             burial.look();
         }
+        drop(merged_tables);
         drop(burial);
         assert_eq!(Arc::strong_count(&last), 1);
     }
@@ -289,7 +336,8 @@ mod tests {
     fn files_are_held_from_when_they_are_out_of_use_until_they_are_removed() {
         let (folder, tables) = Tables::of_new();
         write_table(&tables);
-        let mut burial = Burial::open(0, &tables);
+        let burial = Burial::open(0, &tables);
+        let mut merged_tables = burial.merged_tables(&tables);
         // While it is held, so is the table's file.
         let version = tables.messages.tree.current_version();
         let table = version.iter_tables().next().expect("one was written");
@@ -299,7 +347,7 @@ mod tests {
         assert!(!files.iter().any(|file| is_held(file)));
         write_table(&tables);
         tables.messages.major_compact().expect("merged");
-        burial.look();
+        merged_tables.look();
         burial.journal_left(journal.clone());
         let deadline = Instant::now() + Duration::from_secs(20);
         let wait_for = |is_so: &dyn Fn() -> bool| {
@@ -312,6 +360,7 @@ mod tests {
         let content = fs::File::open(&journal).expect("opened");
         fs::remove_file(&journal).expect("removed");
         wait_for(&|| content.metadata().expect("metadata").len() == 0);
+        drop(merged_tables);
         drop(burial);
         assert!(!is_held(&files[0]));
     }

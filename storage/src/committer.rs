@@ -17,16 +17,15 @@
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use tracing::error;
 
 use crate::answers::{Answers, unwritable};
+use crate::backpressure::wait_for_workers;
 use crate::batch::{Batch, Step};
 use crate::client::{Envelope, Write};
-use crate::database::Tables;
 use crate::disk::Notice;
 use crate::entrance::Exit;
 use crate::ledger::Ledger;
@@ -36,12 +35,6 @@ use crate::pace::LastBatch;
 use crate::request::FailureKind;
 use crate::written::Answer;
 
-/// Between two looks at a database that is behind with its tables.
-const BEHIND_PAUSE: Duration = Duration::from_millis(1);
-/// Between two looks at how long a pause before a batch is.
-const PAUSE_PART: Duration = Duration::from_millis(5);
-/// Looks after which a merge that nobody has begun is begun here: long enough for a worker that is about to.
-const FORGOTTEN_LOOKS: u32 = 100;
 /// Requests that make another batch while one is being synced. A batch costs as much as some dozens of requests, whatever
 /// its size.
 const EARLY_REQUESTS: usize = 256;
@@ -373,88 +366,5 @@ impl Committer {
         }
         lock(self.links.answers.own_counts()).seen_lost += seen_lost;
         self.links.answers.refuse(unanswered);
-    }
-}
-
-/// Waits where the database's workers have much to do; as the database itself would where they have too much, but not for
-/// ever: they may have failed.
-fn wait_for_workers(tables: &Tables, last: Option<LastBatch>) -> fjall::Result<()> {
-    tables.leave_outgrown()?;
-    let pause = || last.map_or(Duration::ZERO, |last| tables.pause_after(last));
-    while let pause = pause()
-        && !pause.is_zero()
-    {
-        // It may be over sooner: a merge comes to its end.
-        thread::sleep(pause.min(PAUSE_PART));
-    }
-    let mut forgotten_looks = 0;
-    while tables.is_behind() {
-        tables.check()?;
-        forgotten_looks = if tables.is_forgotten() {
-            forgotten_looks + 1
-        } else {
-            0
-        };
-        if forgotten_looks == FORGOTTEN_LOOKS {
-            tables.merge()?;
-            forgotten_looks = 0;
-        }
-        thread::sleep(BEHIND_PAUSE);
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use fjall::AbstractTree;
-
-    use super::*;
-
-    /// Not by way of the database, which would ask for merges.
-    fn write_runs(tables: &Tables, runs: usize) {
-        for _ in 0..runs {
-            tables.messages.insert([1; 20], "a").expect("written");
-            let tree = &tables.messages.tree;
-            tree.flush_active_memtable(0).expect("a table");
-        }
-    }
-
-    #[test]
-    fn a_batch_waits_where_level_0_would_be_full_before_it_is_merged() {
-        let reclaim = Arc::default();
-        let (_folder, tables) = Tables::of_new_with(Arc::clone(&reclaim));
-        reclaim.progress().set_left(Duration::from_secs(1_000));
-        let waits = || {
-            let last = LastBatch {
-                began: Instant::now(),
-                messages: 1,
-                bytes: tables.memtable_bytes() / 10,
-            };
-            wait_for_workers(&tables, Some(last)).expect("waited");
-            last.began.elapsed()
-        };
-        write_runs(&tables, 15);
-        assert!(waits() < Duration::from_millis(200));
-        write_runs(&tables, 1);
-        assert!(waits() >= Duration::from_millis(200));
-        let began = Instant::now();
-        wait_for_workers(&tables, None).expect("waited");
-        assert!(began.elapsed() < Duration::from_millis(200), "the first");
-    }
-
-    #[test]
-    fn a_full_level_0_that_no_worker_merges_holds_nobody_up() {
-        let (_folder, tables) = Tables::of_new();
-        while !tables.is_behind() {
-            write_runs(&tables, 1);
-        }
-        assert!(tables.is_forgotten());
-        let (told, heard) = crossbeam_channel::bounded(1);
-        let waiting = tables.clone();
-        thread::spawn(move || told.send(wait_for_workers(&waiting, None).is_ok()));
-        assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(true));
-        assert!(!tables.is_behind());
     }
 }

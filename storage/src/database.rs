@@ -9,6 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::durable::DurableAccounts;
 use crate::error::StoreError;
 use crate::folder::{Folder, UNFINISHED_SUFFIX};
 use crate::options::StoreOptions;
-use crate::pace::{LastBatch, Progress};
+use crate::pace::Progress;
 use crate::reclaim::Reclaim;
 use crate::recovery::{self, REBUILT_SUFFIX, Recovery, Search, TableName};
 use crate::sequence::{SequenceCounter, Sequences};
@@ -32,11 +33,18 @@ pub(crate) const MESSAGES: &str = "messages";
 pub(crate) const USERS: &str = "users";
 /// Accounts are few and small beside messages.
 const USERS_MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
-/// Runs in level 0 that are merged into level 1 together. It lies below what lets writes wait ([`L0_RUNS_MAX`]); with 8
-/// each message was merged with level 1 twice as often.
-pub(crate) const L0_THRESHOLD: u8 = 16;
-/// With it the goal for level 1 is half a gigabyte, about what level 0 brings.
-const TABLE_BYTES: u64 = 32 * 1024 * 1024;
+/// Runs in level 0 that are merged into level 1 together. As many as have time to gather meanwhile lie between it and
+/// what lets writes wait ([`crate::backpressure::L0_RUNS_MAX`]).
+pub(crate) const L0_THRESHOLD: u8 = 12;
+/// With it the goal for level 1 is three quarters of a gigabyte, twice what level 0 brings: the larger level 1, the fewer of
+/// its tables go further down, but the longer a merge of level 0 takes.
+const TABLE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A size of tables for which no level is ever too large; 255 of them are a number yet.
+const NEVER_BYTES: u64 = 1 << 50;
+/// fjall's threads for each database. They write tables, and merge those of accounts. One of them takes no merges, and spins
+/// while all others are merging; merges of accounts are few.
+const WORKERS: usize = 4;
 
 const OPEN_TABLES_MAX: usize = 512;
 /// Between two looks at a flush.
@@ -50,9 +58,10 @@ pub(crate) struct Tables {
     pub(crate) users: Keyspace,
     pub(crate) durable: DurableAccounts,
     /// Of the merges of messages.
-    progress: Arc<Progress>,
+    pub(crate) progress: Arc<Progress>,
     /// At which size fjall begins a new memtable of messages.
-    memtable_bytes: u64,
+    pub(crate) memtable_bytes: u64,
+    has_failed_merge: Arc<AtomicBool>,
 }
 
 /// The part of its size by which a memtable may outgrow it before the committer itself begins a new one. Else a worker of
@@ -60,62 +69,7 @@ pub(crate) struct Tables {
 /// hardly lets go of: the memtable was seen to grow to gigabytes. With a quarter the store took a hundred megabytes more
 /// beside a flood: up to eight memtables are in memory at a time.
 const OUTGROWS_BY: u64 = 16;
-/// Sealed memtables from which on a batch waits. fjall itself lets a write wait from 4 on, until
-/// there are fewer, which is for ever if its workers have failed. A batch seals at most one more, since it is
-/// smaller than a memtable.
-const SEALED_MAX: usize = 3;
-/// Runs of tables in level 0 from which on a batch waits, so that it never meets [`FJALL_L0_RUNS_MAX`]: a batch that begins
-/// may find one run less, and memtables that were sealed before; the upkeep and the batch itself may seal one more each.
-const L0_RUNS_MAX: usize = 26;
-const _: () = assert!((L0_RUNS_MAX - 1) + (SEALED_MAX - 1) + 2 < FJALL_L0_RUNS_MAX);
-/// Runs at which fjall lets every write wait, and the same is true of that wait.
-const FJALL_L0_RUNS_MAX: usize = 30;
-
 impl Tables {
-    /// Whether the database's workers are so far behind that nothing should be written now.
-    pub(crate) fn is_behind(&self) -> bool {
-        let keyspaces = [&self.messages, &self.users];
-        let has_many_sealed = |keyspace: &Keyspace| keyspace.sealed_memtable_count() >= SEALED_MAX;
-        keyspaces.into_iter().any(has_many_sealed) || self.runs() >= L0_RUNS_MAX
-    }
-
-    /// Whether a full level 0 waits for a merge that nobody has begun. The database asks its workers for merges when it has
-    /// written a table. What is asked while another merge has level 1 comes to nothing, and when nothing is written any
-    /// more, nothing is asked.
-    pub(crate) fn is_forgotten(&self) -> bool {
-        self.runs() >= L0_RUNS_MAX && self.database.active_compactions() == 0
-    }
-
-    /// Merges on this thread what is due.
-    pub(crate) fn merge(&self) -> fjall::Result<()> {
-        for keyspace in [&self.messages, &self.users] {
-            // Nothing is hidden from anybody who reads: all versions stay.
-            keyspace.tree.compact(merges(), 0)?;
-        }
-        Ok(())
-    }
-
-    /// In the level 0 that has more.
-    fn runs(&self) -> usize {
-        let runs = self.messages.tree.l0_run_count();
-        runs.max(self.users.tree.l0_run_count())
-    }
-
-    /// How long the batch after this one has still to wait, so that level 0 does not fill up before it is merged.
-    pub(crate) fn pause_after(&self, last: LastBatch) -> Duration {
-        let runs = self.messages.tree.l0_run_count();
-        if runs < usize::from(L0_THRESHOLD) {
-            return Duration::ZERO;
-        }
-        let size = self.messages.tree.active_memtable().size();
-        let in_memory = size as f64 / self.memtable_bytes.max(1) as f64
-            + self.messages.sealed_memtable_count() as f64;
-        let room = L0_RUNS_MAX as f64 - runs as f64 - in_memory;
-        let merge = self.progress.time_left(&self.messages);
-        let interval = last.interval(room, merge, self.memtable_bytes);
-        interval.saturating_sub(last.began.elapsed())
-    }
-
     /// Begins new memtables where those in use have outgrown their size.
     pub(crate) fn leave_outgrown(&self) -> fjall::Result<()> {
         let keyspaces = [
@@ -155,8 +109,16 @@ impl Tables {
         [&self.messages, &self.users].map(|keyspace| keyspace.tree.get_highest_memtable_seqno())
     }
 
-    /// Whether the database still takes writes: none after a failed one, or once a worker of it has failed.
+    /// From now on it takes no writes.
+    pub(crate) fn note_failed_merge(&self) {
+        self.has_failed_merge.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the database still takes writes: none after a failed one, or once a worker of it, or a merge, has failed.
     pub(crate) fn check(&self) -> fjall::Result<()> {
+        if self.has_failed_merge.load(Ordering::Relaxed) {
+            return Err(fjall::Error::Poisoned);
+        }
         self.database.persist(PersistMode::Buffer)
     }
 }
@@ -294,7 +256,7 @@ pub(crate) fn open(
             .manual_journal_persist(true)
             .max_journaling_size(options.journal_bytes_max)
             .max_cached_files(Some(OPEN_TABLES_MAX))
-            .worker_threads(options.worker_threads)
+            .worker_threads(WORKERS)
             .with_compaction_filter_factories(Arc::new(move |keyspace| {
                 (keyspace == MESSAGES).then(|| Arc::clone(&filters) as _)
             }))
@@ -308,6 +270,7 @@ pub(crate) fn open(
             users,
             progress,
             memtable_bytes: options.memtable_bytes,
+            has_failed_merge: Arc::default(),
         })
     };
     // fjall asserts much of what it reads. What can be looked at was looked at before; this is for the rest.
@@ -327,7 +290,7 @@ pub(crate) fn open(
 fn messages_options(options: &StoreOptions) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)
-        .compaction_strategy(merges())
+        .compaction_strategy(left_to_the_merger())
         .data_block_compression_policy(CompressionPolicy::disabled())
         .index_block_compression_policy(CompressionPolicy::disabled())
         .filter_policy(FilterPolicy::disabled())
@@ -344,8 +307,14 @@ fn users_options() -> KeyspaceCreateOptions {
         .manual_journal_persist(true)
 }
 
+/// What fjall is told of messages: it may move a lone table down, and has no merge to do.
+fn left_to_the_merger() -> Arc<Leveled> {
+    let leveled = Leveled::default().with_l0_threshold(u8::MAX);
+    Arc::new(leveled.with_table_target_size(NEVER_BYTES))
+}
+
 /// When tables are merged, of either keyspace.
-fn merges() -> Arc<Leveled> {
+pub(crate) fn merges() -> Arc<Leveled> {
     let leveled = Leveled::default().with_l0_threshold(L0_THRESHOLD);
     Arc::new(leveled.with_table_target_size(TABLE_BYTES))
 }
@@ -379,10 +348,6 @@ impl Tables {
         let path = folder.path().join("database");
         let tables = open(&path, &options, &reclaim).expect("opened");
         (folder, tables)
-    }
-
-    pub(crate) fn memtable_bytes(&self) -> u64 {
-        self.memtable_bytes
     }
 }
 

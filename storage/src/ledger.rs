@@ -17,6 +17,7 @@ use crate::disk::Condition;
 use crate::folder::Folder;
 use crate::inbox::{self, Sum};
 use crate::journal::Newest;
+use crate::merger::Merger;
 use crate::metrics::Counts;
 use crate::outlets::Outlets;
 use crate::quota::Room;
@@ -46,6 +47,8 @@ pub(crate) struct Ledger {
     pub(crate) room: Room,
     /// Look-ups since the store was opened, for users who were not remembered.
     pub(crate) tail_misses: u64,
+    /// Ends with it, and before the burial.
+    _merger: Merger,
     /// What the database has in use.
     pub(crate) burial: Burial,
     /// Ends with it.
@@ -81,6 +84,8 @@ impl LedgerSource {
         tables.durable.note(tables.database.visible_seqno());
         let mark = Mark::open(&self.folder, number, totals.last_sequence)?;
         let syncer = Syncer::open(tables, mark, self.answers(number))?;
+        let burial = Burial::open(number, tables);
+        let merger = Merger::open(number, tables, burial.merged_tables(tables))?;
         self.room.add(totals.bytes);
         Ok(Ledger {
             tables: tables.clone(),
@@ -92,7 +97,8 @@ impl LedgerSource {
             totals,
             room: self.room.clone(),
             tail_misses: 0,
-            burial: Burial::open(number, tables),
+            _merger: merger,
+            burial,
             _writeback: Writeback::open(number, tables),
         })
     }

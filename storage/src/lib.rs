@@ -18,6 +18,7 @@
 
 mod account;
 mod answers;
+mod backpressure;
 mod batch;
 mod burial;
 mod client;
@@ -34,7 +35,7 @@ mod giving_back;
 mod inbox;
 mod journal;
 mod ledger;
-mod merging;
+mod merger;
 mod metrics;
 mod options;
 mod outlets;

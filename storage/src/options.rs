@@ -60,10 +60,6 @@ pub struct StoreOptions {
     /// Least time between two times that a database without traffic fills its journal up to be rid of it: each
     /// writes up to 64 MB.
     pub journal_interval: Duration,
-    /// Threads of each database for writing tables and merging them, at least 2. Of fjall's workers, one takes no
-    /// merges: while all others merge or wait for their turn to, it spins on what is asked for meanwhile (half a cpu at full
-    /// load with 2 workers, a tenth with 4). So there are more than wait, mostly; who has nothing to do sleeps.
-    pub worker_threads: usize,
 }
 
 impl StoreOptions {
@@ -87,7 +83,6 @@ impl StoreOptions {
             upkeep_interval: Duration::from_secs(10),
             space_slack_bytes: 8 * 1024 * 1024,
             journal_interval: Duration::from_secs(3600),
-            worker_threads: 8,
         }
     }
 

@@ -76,6 +76,11 @@ impl Progress {
         self.newest_merged.load(Ordering::Relaxed)
     }
 
+    /// Whether a merge is under way, and has told what it needs yet.
+    pub(crate) fn is_told(&self) -> bool {
+        self.left_ns.load(Ordering::Relaxed) > 1
+    }
+
     /// As a merge of level 0 leaves it that needs so long.
     pub(crate) fn set_left(&self, left: Duration) {
         self.left_ns

@@ -1,10 +1,10 @@
 //! Destroys on disk what was burned or has expired, when the database merges tables anyway.
 //!
-//! Runs on fjall's worker threads. It only ever removes what no page would return: below the durable head, or
+//! Runs where tables are merged ([`crate::merger`]). It only ever removes what no page would return: below the durable head, or
 //! past its time to live and not the last of its inbox. Only what is synced is asked for that: a database shows heads that
 //! may yet be lost with the power ([`crate::durable`]). What is destroyed may come back from the journal at a recovery; the head still hides it.
 //! When in doubt (no account, an account or a record that fails its checks) a record is kept, and the merge
-//! goes on. Here they take turns, too ([`crate::merging`]), and tell how far they are ([`crate::pace`]).
+//! goes on. Here merges tell how far they are, too ([`crate::pace`]).
 
 use std::cell::Cell;
 use std::io;
@@ -20,7 +20,6 @@ use crate::account;
 use crate::clock;
 use crate::database::Tables;
 use crate::durable::DurableAccounts;
-use crate::merging::{Turn, Turns};
 use crate::pace::{Level0, Pass, Progress};
 use crate::record;
 use crate::user::{UserKey, split_message_key};
@@ -33,7 +32,6 @@ pub(crate) struct Reclaim {
     opened: RwLock<Option<Opened>>,
     /// Whether it is.
     is_open: Arc<AtomicBool>,
-    turns: Arc<Turns>,
     progress: Arc<Progress>,
     counts: Arc<ReclaimCounts>,
 }
@@ -95,8 +93,6 @@ impl Factory for Reclaim {
         Box::new(Filter {
             leash: LEASH.take(),
             is_open: Arc::clone(&self.is_open),
-            turns: Arc::clone(&self.turns),
-            turn: None,
             progress: Arc::clone(&self.progress),
             pass: None,
             passed: 0,
@@ -130,10 +126,9 @@ thread_local! {
 
 /// What ends a merge before its time.
 pub(crate) struct Leash {
-    /// The store closes.
-    pub(crate) closing: Arc<AtomicBool>,
-    /// The tables in question: if too many new ones gather meanwhile, writes would wait.
-    pub(crate) messages: Keyspace,
+    closing: Arc<AtomicBool>,
+    /// Of the tables in question, where others wait for the merge.
+    gives_way: Option<Keyspace>,
 }
 
 /// Records between two looks at the leash, and two words of how far a merge is.
@@ -142,20 +137,36 @@ const LOOK_RECORDS: u64 = 128;
 pub(crate) const LEASH_RUNS_MAX: usize = 20;
 
 impl Leash {
-    fn is_taut(&self) -> bool {
-        self.closing.load(Ordering::Relaxed) || self.messages.tree.l0_run_count() >= LEASH_RUNS_MAX
+    /// Lets it go on until then.
+    pub(crate) fn until(closing: &Arc<AtomicBool>) -> Leash {
+        Leash {
+            closing: Arc::clone(closing),
+            gives_way: None,
+        }
+    }
+
+    /// The same for one that keeps out all other merges of these messages: not so long that writes would wait, nor while
+    /// somebody wants to close the database.
+    pub(crate) fn giving_way(messages: &Keyspace, closing: &Arc<AtomicBool>) -> Leash {
+        Leash {
+            closing: Arc::clone(closing),
+            gives_way: Some(messages.clone()),
+        }
+    }
+
+    fn is_taut(&self, is_open: bool) -> bool {
+        let is_in_the_way =
+            |messages: &Keyspace| !is_open || messages.tree.l0_run_count() >= LEASH_RUNS_MAX;
+        self.closing.load(Ordering::Relaxed) || self.gives_way.as_ref().is_some_and(is_in_the_way)
     }
 }
 
 struct Filter {
     leash: Option<Leash>,
     is_open: Arc<AtomicBool>,
-    turns: Arc<Turns>,
     progress: Arc<Progress>,
-    /// Begun with the turn, and let go of before it.
+    /// Begun with the first record.
     pass: Option<Pass>,
-    /// Taken with the first record, and held until the merge has seen the last.
-    turn: Option<Turn>,
     passed: u64,
     opened: Option<Opened>,
     now_ms: u64,
@@ -167,27 +178,22 @@ struct Filter {
 }
 
 impl Filter {
-    /// Waits for a turn. When the database closes, which waits for the end of every merge that was begun, they go on side
-    /// by side.
     fn begin(&mut self) {
-        // Counted before the wait, in which level 0 grows. (Not where the filter is made: there the tree is locked.)
-        let level_0 = self
-            .opened
-            .as_ref()
-            .map(|opened| Level0::of(&opened.messages, &self.progress));
-        let turn = Turns::take(&self.turns, || !self.is_in_the_way());
-        self.turn = turn;
-        self.pass = level_0.map(|level_0| Pass::begin(Arc::clone(&self.progress), level_0));
-    }
-
-    /// The database closes, or the leash is taut.
-    fn is_in_the_way(&self) -> bool {
-        !self.is_open.load(Ordering::Relaxed) || self.leash.as_ref().is_some_and(Leash::is_taut)
+        // Not where the filter is made: there the tree is locked.
+        self.pass = self.opened.as_ref().map(|opened| {
+            let level_0 = Level0::of(&opened.messages, &self.progress);
+            Pass::begin(Arc::clone(&self.progress), level_0)
+        });
     }
 
     /// An error gives the merge up.
     fn feel_leash(&self) -> Result<(), LsmError> {
-        if self.leash.is_some() && self.is_in_the_way() {
+        let is_open = self.is_open.load(Ordering::Relaxed);
+        if self
+            .leash
+            .as_ref()
+            .is_some_and(|leash| leash.is_taut(is_open))
+        {
             let source = io::Error::new(io::ErrorKind::Interrupted, "the merge is in the way");
             return Err(LsmError::Io(source));
         }
@@ -264,49 +270,15 @@ impl CompactionFilter for Filter {
 #[cfg(test)]
 mod tests {
     use std::thread;
-    use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn a_merge_waits_for_its_turn_and_not_when_the_database_closes() {
-        let reclaim = Arc::new(Reclaim::default());
-        let (_folder, tables) = Tables::of_new_with(Arc::clone(&reclaim));
-        let merge = || {
-            // Two tables, so that there is something to merge.
-            for content in ["first", "second"] {
-                tables.messages.insert([1; 20], content).expect("written");
-                tables.flush().expect("tables");
-            }
-            let tree = tables.messages.tree.clone();
-            thread::spawn(move || tree.major_compact(u64::MAX, 0))
-        };
-        let ends = |merge: thread::JoinHandle<Result<(), LsmError>>| {
-            merge.join().expect("no panic").is_ok()
-        };
-
-        reclaim.begin(&tables);
-        let of_another = Turns::take(&reclaim.turns, || true);
-        let waiting = merge();
-        thread::sleep(Duration::from_millis(200));
-        assert!(!waiting.is_finished(), "it went on beside another");
-        drop(of_another);
-        assert!(ends(waiting));
-
-        let _of_another = Turns::take(&reclaim.turns, || true).expect("given back");
-        let waiting = merge();
-        thread::sleep(Duration::from_millis(200));
-        assert!(!waiting.is_finished());
-        reclaim.end();
-        assert!(ends(waiting));
-    }
 
     #[test]
     fn a_merge_tells_how_far_it_is() {
         let reclaim = Arc::new(Reclaim::default());
         let (_folder, tables) = Tables::of_new_with(Arc::clone(&reclaim));
         reclaim.begin(&tables);
-        let rows = LOOK_RECORDS + 10;
+        let rows = 2_000 * LOOK_RECORDS;
         let mut key = [1; 20];
         for sequence in 1..=rows {
             key[12..].copy_from_slice(&sequence.to_be_bytes());
@@ -319,7 +291,12 @@ mod tests {
         let progress = reclaim.progress();
         assert_eq!(progress.newest_merged(), 0);
         let tree = &tables.messages.tree;
-        tree.major_compact(u64::MAX, 0).expect("merged");
+        thread::scope(|scope| {
+            let merge = scope.spawn(|| tree.major_compact(u64::MAX, 0).expect("merged"));
+            while !progress.is_told() {
+                assert!(!merge.is_finished(), "nothing was told on its way");
+            }
+        });
         assert_eq!(progress.newest_merged(), rows);
     }
 }

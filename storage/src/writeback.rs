@@ -1,7 +1,7 @@
 //! Tables go to the disk piece by piece while they are written, not all at once when they are complete.
 //!
 //! Owner: a thread for each database, `iris-writeback-N`. fjall syncs a table when it is complete; whatever is synced
-//! to the same disk meanwhile waits for its 20 to 32 MB, and that is the journal, which senders wait for. So the thread
+//! to the same disk meanwhile waits for its 20 to 64 MB, and that is the journal, which senders wait for. So the thread
 //! hears of each new file in the folders of tables (inotify) and syncs it whenever it has grown by [`PIECE_BYTES`].
 //!
 //! Invariant: nothing relies on it. fjall syncs each table itself, through a descriptor of its own that is told of

@@ -15,7 +15,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fjall::{AbstractTree, Keyspace};
@@ -97,12 +96,9 @@ impl Round {
         }
         let tables_bytes = size();
         if tables_bytes > goal && self.may_merge(keeper, tables_bytes) {
-            let leash = |tables: &Tables| Leash {
-                closing: Arc::clone(&self.closing),
-                messages: tables.messages.clone(),
-            };
             let merge = |tables: &Tables| {
-                Reclaim::merge_on_leash(leash(tables), || tables.messages.major_compact())
+                let leash = Leash::giving_way(&tables.messages, &self.closing);
+                Reclaim::merge_on_leash(leash, || tables.messages.major_compact())
             };
             if let Some(Err(error)) = self.databases.lend(number, merge) {
                 keeper.merge_failed_at = Some(Instant::now());
@@ -256,6 +252,8 @@ fn drop_burned(tables: &Tables) -> fjall::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::account::{Account, Stored, Tail};
     use crate::database;

@@ -96,8 +96,18 @@ impl Rig {
         Rig::with(options(path))
     }
 
+    /// A child that another test of this process starts holds its locks until it has become another program: so a folder
+    /// that was closed just now may be in use for a moment.
     pub fn with(options: StoreOptions) -> Rig {
-        Rig::of(Store::open(options).expect("the store opens"))
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            match Store::open(options.clone()) {
+                Err(StoreError::Locked { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => return Rig::of(opened.expect("the store opens")),
+            }
+        }
     }
 
     /// Opens a store on a thread of its own: an open that hangs or panics is a failure, not the end of the test.
