@@ -298,7 +298,7 @@ impl<'a> Run<'a> {
     }
 
     fn memory(&mut self) -> Result<Table, BenchError> {
-        let title = "8,000 more users, idle, after 2,000 who were busy";
+        let title = "8,000 more users, idle, after 2,000 who came and went";
         let contenders = self.online.clone();
         let once = |run: &mut Self, contender: &Contender, table: &mut Table| {
             let server = run.start(contender)?;
