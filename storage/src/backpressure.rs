@@ -27,7 +27,7 @@ const _: () = assert!((L0_RUNS_MAX - 1) + (SEALED_MAX - 1) + 2 < FJALL_L0_RUNS_M
 const FJALL_L0_RUNS_MAX: usize = 30;
 
 impl Tables {
-    /// Whether the database's workers are so far behind that nothing should be written now.
+    /// Whether those who write and merge its tables are so far behind that nothing should be written now.
     pub(crate) fn is_behind(&self) -> bool {
         let keyspaces = [&self.messages, &self.users];
         let has_many_sealed = |keyspace: &Keyspace| keyspace.sealed_memtable_count() >= SEALED_MAX;
@@ -56,7 +56,7 @@ impl Tables {
     }
 }
 
-/// Waits where the database's workers have much to do; as the database itself would where they have too much, but not for
+/// Waits where those who write and merge tables have much to do; as the database itself would where they have too much, but not for
 /// ever: they may have failed.
 pub(crate) fn wait_for_workers(tables: &Tables, last: Option<LastBatch>) -> fjall::Result<()> {
     tables.leave_outgrown()?;

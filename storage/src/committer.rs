@@ -105,6 +105,7 @@ impl Committer {
         if let Some(ledger) = &self.ledger {
             counts.live_messages = ledger.totals.messages;
             counts.live_bytes = ledger.totals.bytes;
+            ledger.merger.begin();
         }
     }
 

@@ -62,6 +62,8 @@ pub(crate) struct Tables {
     /// At which size fjall begins a new memtable of messages.
     pub(crate) memtable_bytes: u64,
     has_failed_merge: Arc<AtomicBool>,
+    /// Whether the database is given up, or closed: then merges give themselves up.
+    pub(crate) is_left: Arc<AtomicBool>,
 }
 
 /// The part of its size by which a memtable may outgrow it before the committer itself begins a new one. Else a worker of
@@ -107,6 +109,19 @@ impl Tables {
     /// The highest seqno that stands in memory, of the messages and of the users.
     pub(crate) fn seqnos_in_memory(&self) -> [Option<u64>; 2] {
         [&self.messages, &self.users].map(|keyspace| keyspace.tree.get_highest_memtable_seqno())
+    }
+
+    /// Merges messages on this thread for as long as a merge of level 0 is due: for who writes while nobody else does.
+    pub(crate) fn merge_due(&self) -> fjall::Result<()> {
+        let tree = &self.messages.tree;
+        while tree.l0_run_count() >= usize::from(L0_THRESHOLD) {
+            let version = tree.current_version().id();
+            tree.compact(merges(), 0)?;
+            if tree.current_version().id() == version {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// From now on it takes no writes.
@@ -271,6 +286,7 @@ pub(crate) fn open(
             progress,
             memtable_bytes: options.memtable_bytes,
             has_failed_merge: Arc::default(),
+            is_left: Arc::default(),
         })
     };
     // fjall asserts much of what it reads. What can be looked at was looked at before; this is for the rest.
@@ -307,7 +323,8 @@ fn users_options() -> KeyspaceCreateOptions {
         .manual_journal_persist(true)
 }
 
-/// What fjall is told of messages: it may move a lone table down, and has no merge to do.
+/// What fjall is told of messages: it may move a lone table down, and finds a merge to do in 255 tables of level 0 only,
+/// which it lets nobody write.
 fn left_to_the_merger() -> Arc<Leveled> {
     let leveled = Leveled::default().with_l0_threshold(u8::MAX);
     Arc::new(leveled.with_table_target_size(NEVER_BYTES))

@@ -1,8 +1,7 @@
 //! The accounts of a database as far as they are on the disk.
 //!
 //! Whoever destroys messages asks here where their heads are. A database shows a batch before its sync; a head that is
-//! lost with the power must not have destroyed what it had passed. Written by the sync thread, read by fjall's workers
-//! and the upkeep.
+//! lost with the power must not have destroyed what it had passed. Written by the sync thread, read by merges and the upkeep.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

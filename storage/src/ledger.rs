@@ -48,7 +48,7 @@ pub(crate) struct Ledger {
     /// Look-ups since the store was opened, for users who were not remembered.
     pub(crate) tail_misses: u64,
     /// Ends with it, and before the burial.
-    _merger: Merger,
+    pub(crate) merger: Merger,
     /// What the database has in use.
     pub(crate) burial: Burial,
     /// Ends with it.
@@ -97,7 +97,7 @@ impl LedgerSource {
             totals,
             room: self.room.clone(),
             tail_misses: 0,
-            _merger: merger,
+            merger,
             burial,
             _writeback: Writeback::open(number, tables),
         })

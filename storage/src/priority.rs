@@ -13,7 +13,7 @@ use tracing::debug;
 
 /// Committers and readers, for each of whose answers somebody waits, and what keeps their syncs short.
 const NICE: i32 = 5;
-/// The databases' workers, which write and merge tables, the upkeep and the burial: nobody waits for them until they are
+/// Who writes and merges tables, the upkeep and the burial: nobody waits for them until they are
 /// far behind, and then the committer does.
 const WORKER_NICE: i32 = 15;
 /// What fjall calls its workers. It has no way to set them up.

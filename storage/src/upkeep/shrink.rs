@@ -97,7 +97,7 @@ impl Round {
         let tables_bytes = size();
         if tables_bytes > goal && self.may_merge(keeper, tables_bytes) {
             let merge = |tables: &Tables| {
-                let leash = Leash::giving_way(&tables.messages, &self.closing);
+                let leash = Leash::giving_way(tables, &self.closing);
                 Reclaim::merge_on_leash(leash, || tables.messages.major_compact())
             };
             if let Some(Err(error)) = self.databases.lend(number, merge) {

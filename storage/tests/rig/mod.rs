@@ -99,7 +99,7 @@ impl Rig {
     /// A child that another test of this process starts holds its locks until it has become another program: so a folder
     /// that was closed just now may be in use for a moment.
     pub fn with(options: StoreOptions) -> Rig {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(1);
         loop {
             match Store::open(options.clone()) {
                 Err(StoreError::Locked { .. }) if Instant::now() < deadline => {
