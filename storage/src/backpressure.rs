@@ -56,8 +56,8 @@ impl Tables {
     }
 }
 
-/// Waits where those who write and merge tables have much to do; as the database itself would where they have too much, but not for
-/// ever: they may have failed.
+/// Waits where those who write and merge tables have much to do; as the database itself would where they have too much,
+/// but not for ever: they may have failed.
 pub(crate) fn wait_for_workers(tables: &Tables, last: Option<LastBatch>) -> fjall::Result<()> {
     tables.leave_outgrown()?;
     let pause = || last.map_or(Duration::ZERO, |last| tables.pause_after(last));
@@ -80,15 +80,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-
-    /// Not by way of the database, which would ask for merges.
-    fn write_runs(tables: &Tables, runs: usize) {
-        for _ in 0..runs {
-            tables.messages.insert([1; 20], "a").expect("written");
-            let tree = &tables.messages.tree;
-            tree.flush_active_memtable(0).expect("a table");
-        }
-    }
+    use crate::database::write_runs;
 
     #[test]
     fn a_batch_waits_where_level_0_would_be_full_before_it_is_merged() {
@@ -104,9 +96,9 @@ mod tests {
             wait_for_workers(&tables, Some(last)).expect("waited");
             last.began.elapsed()
         };
-        write_runs(&tables, usize::from(L0_THRESHOLD) - 1);
+        write_runs(&tables.messages, usize::from(L0_THRESHOLD) - 1, 2);
         assert!(waits() < Duration::from_millis(200));
-        write_runs(&tables, 1);
+        write_runs(&tables.messages, 1, 2);
         assert!(waits() >= Duration::from_millis(200));
         let began = Instant::now();
         wait_for_workers(&tables, None).expect("waited");

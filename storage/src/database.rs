@@ -369,6 +369,20 @@ impl Tables {
 }
 
 #[cfg(test)]
+/// Runs of level 0 with so many rows each, which overlap from two on. Not by way of the database, whose workers would look at them.
+pub(crate) fn write_runs(keyspace: &Keyspace, runs: usize, rows: u64) {
+    for run in 0..runs as u64 {
+        for row in 0..rows {
+            let mut key = [1; 20];
+            key[4..12].copy_from_slice(&row.to_be_bytes());
+            key[12..].copy_from_slice(&(run * rows + row + 1).to_be_bytes());
+            keyspace.insert(key, "a").expect("written");
+        }
+        keyspace.tree.flush_active_memtable(0).expect("a table");
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -6,9 +6,9 @@
 //! this thread does what fjall's own strategy holds to be the most urgent, looks again, and so on.
 //!
 //! Owner: the committer, through its ledger. It begins once the database is in its place, where the filter knows of it.
-//! Invariants: a merge that fails, or panics, fails the database, as one of fjall's would; once a `Merger` is dropped no merge of
-//! messages is under way, the upkeep's neither, and it holds no handle on the database. A merge on its way is given up then:
-//! the tables stay as they were.
+//! Invariants: a merge that fails, or panics, fails the database, as one of fjall's would; once a `Merger` is dropped its merge
+//! has ended, and it holds no handle on the database. A merge on its way is given up then, and so is the upkeep's: the tables stay
+//! as they were.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -144,26 +144,13 @@ mod tests {
     use super::*;
     use crate::backpressure::L0_RUNS_MAX;
     use crate::burial::Burial;
-    use crate::database::L0_THRESHOLD;
+    use crate::database::{L0_THRESHOLD, write_runs};
 
     fn wait_for(is_so: impl Fn() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !is_so() {
             assert!(Instant::now() < deadline, "waited in vain");
             thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Not by way of the database, whose workers would look at it.
-    fn write_runs(keyspace: &Keyspace, runs: usize, rows: u64) {
-        for run in 0..runs as u64 {
-            for row in 0..rows {
-                let mut key = [1; 20];
-                key[4..12].copy_from_slice(&row.to_be_bytes());
-                key[12..].copy_from_slice(&(run * rows + row + 1).to_be_bytes());
-                keyspace.insert(key, "a").expect("written");
-            }
-            keyspace.tree.flush_active_memtable(0).expect("a table");
         }
     }
 
