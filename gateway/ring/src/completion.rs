@@ -38,13 +38,15 @@ pub enum Operation {
     Watch = 8,
     /// [`Ring::adopt`](crate::Ring::adopt).
     Adopt = 9,
+    /// [`Ring::poll`](crate::Ring::poll).
+    Poll = 10,
 }
 
 /// The user data of cancellations, whose completions concern nobody.
 pub(crate) const CANCEL_USER_DATA: u64 = u64::MAX;
 
 impl Operation {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Accept,
         Self::Receive,
         Self::Send,
@@ -54,6 +56,7 @@ impl Operation {
         Self::Shutdown,
         Self::Watch,
         Self::Adopt,
+        Self::Poll,
     ];
 
     /// The user data of an entry: this operation, and a token or the key of a loan.
@@ -154,6 +157,14 @@ pub enum Completion {
         /// `ENOTCONN` if the peer was gone already.
         result: io::Result<()>,
     },
+    /// The answer to [`Ring::poll`](crate::Ring::poll).
+    Polled {
+        /// Of the poll.
+        token: u64,
+        /// Whether both directions of the socket have ended, or it failed; `EBADF` if there is no
+        /// socket in the slot, `ECANCELED` if the poll was cancelled.
+        result: io::Result<bool>,
+    },
     /// The eventfd fired; watch again to hear of the next time.
     Woken {
         /// Of the watch.
@@ -191,6 +202,7 @@ impl fmt::Debug for Completion {
             Self::HandedOver { token, result } => ("HandedOver", token, result),
             Self::Closed { token, result } => ("Closed", token, result),
             Self::ShutDown { token, result } => ("ShutDown", token, result),
+            Self::Polled { token, result } => ("Polled", token, result),
             Self::Woken { token, result } => ("Woken", token, result),
             Self::Adopted { token, result } => ("Adopted", token, result),
         };

@@ -92,6 +92,19 @@ impl Ring {
         self.queue(entry);
     }
 
+    /// Asks whether the socket has ended in both directions or failed. Answers at once if it has, or
+    /// if it takes bytes; else as soon as one of these becomes so. Cancel it before the slot is
+    /// closed: it holds the socket.
+    ///
+    /// A receive does not tell every end: armed after a reset, with more to read than the kernel
+    /// takes in one go (32 receives), the multishot one reads what there is and then waits on.
+    pub fn poll(&mut self, slot: u32, token: u64) {
+        let entry = opcode::PollAdd::new(self.fixed(slot), libc::POLLOUT as u32)
+            .build()
+            .user_data(Operation::Poll.user_data(token));
+        self.queue(entry);
+    }
+
     /// Puts the socket of `slot` into the table of another ring as well, in a slot of the kernel's
     /// choice, which [`Completion::HandedOver`](crate::Completion::HandedOver) tells. The target
     /// gets no completion: tell it by other means. Close `slot` here after that.

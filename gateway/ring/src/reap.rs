@@ -60,6 +60,10 @@ impl Ring {
                 token,
                 result: outcome.map(drop),
             },
+            Operation::Poll => Completion::Polled {
+                token,
+                result: outcome.map(has_ended),
+            },
             Operation::Send | Operation::Watch | Operation::Adopt => return None,
         })
     }
@@ -118,4 +122,9 @@ impl Ring {
             },
         })
     }
+}
+
+/// Whether the events of a poll say that a socket is of no use any more.
+fn has_ended(events: u32) -> bool {
+    events & (libc::POLLHUP | libc::POLLERR) as u32 != 0
 }
