@@ -273,6 +273,7 @@ fn limits(config: &Config) -> Limits {
         followers_max: config.followers_max,
         login_timeout_ms: ms(config.login_timeout),
         idle_timeout_ms: ms(config.idle_timeout),
+        classic_idle_timeout_ms: config.classic_idle_timeout.map_or(u64::MAX, ms),
         ack_timeout_ms: ms(config.ack_timeout),
         ttl_default_ms: ms(config.ttl_default),
         ttl_max_ms: ms(config.ttl_max),

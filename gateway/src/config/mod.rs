@@ -51,6 +51,8 @@ pub struct Config {
     pub login_timeout: Duration,
     /// A framed session that sent nothing for this long is closed.
     pub idle_timeout: Duration,
+    /// A classic connection that sent nothing and took nothing for this long is closed, if at all.
+    pub classic_idle_timeout: Option<Duration>,
     /// A delivery without the reader's acknowledgement for this long is stored as well, so that
     /// its sender gets an answer.
     pub ack_timeout: Duration,
@@ -104,6 +106,7 @@ impl Config {
             payload_bytes_max: 64 << 10,
             login_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(5 * 60),
+            classic_idle_timeout: None,
             ack_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
             outbox_bytes_max: 256 << 10,

@@ -208,6 +208,31 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| span(config.idle_timeout),
     },
     Setting {
+        key: "classic_idle_timeout",
+        group: Group::Sessions,
+        value_name: "TIME|off",
+        repeats: false,
+        help: "A classic connection that sent nothing and took no message for this long is closed. Classic clients \
+               have no ping, so it is off unless set; peers that are gone are noticed by TCP (keep-alive)",
+        set: |config, text| {
+            const BOUNDS: Bounds<Duration> = Bounds {
+                range: Duration::from_secs(1)..=DAY,
+                because: "a client that only waits for messages says nothing for long, and what is longer can be off",
+            };
+            config.classic_idle_timeout = if text == "off" {
+                None
+            } else {
+                Some(units::duration(text, &BOUNDS)?)
+            };
+            Ok(())
+        },
+        show: |config| {
+            config
+                .classic_idle_timeout
+                .map_or_else(|| quoted("off"), span)
+        },
+    },
+    Setting {
         key: "outbox_bytes_max",
         group: Group::Sessions,
         value_name: "SIZE",

@@ -1,12 +1,13 @@
 //! What the rings completed: looked at a block at a time, then each given to the shard.
 //!
-//! Owner: the core's thread. Invariants: every receive buffer goes back to its ring at once; a socket that fails sends
-//! no more, and its receive says why.
+//! Owner: the core's thread. Invariants: every receive buffer goes back to its ring at once; any operation that fails
+//! for good ends its connection, with its reason; a socket that fails sends no more.
 
 use std::io;
 
 use iris_protocol::CloseReason;
-use iris_ring::Completion;
+use iris_ring::{Completion, Operation};
+use rustix::io::Errno;
 
 use super::driver::Core;
 use super::sockets::Receive;
@@ -66,6 +67,7 @@ impl Core {
                     if !more {
                         socket.receive = Receive::Idle;
                     }
+                    self.sweep.received(key, socket);
                     let ring = &self.segments.all[segment].ring;
                     if cut {
                         self.shard.received_cut(key, ring.bytes(&buffer));
@@ -101,7 +103,14 @@ impl Core {
             Completion::ShutDown { token, result } => {
                 self.was_shut(Key::from_token(token), result);
             }
-            Completion::Closed { .. } | Completion::Adopted { .. } => {}
+            Completion::Polled { token, result } => {
+                self.polled(Key::from_token(token), result);
+            }
+            Completion::Closed { result, .. } => {
+                // There was no socket in the slot of a connection.
+                self.shard.metrics.socket_faults += u64::from(result.is_err());
+            }
+            Completion::Adopted { .. } => {}
         }
     }
 
@@ -112,28 +121,17 @@ impl Core {
         socket.receive = Receive::Idle;
         let reason = match result {
             Ok(()) => CloseReason::PeerClosed,
-            Err(error) => match error.kind() {
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-                    CloseReason::PeerReset
+            Err(error) => match errno(&error) {
+                Some(Errno::NOBUFS) => {
+                    self.shard.metrics.recv_no_buffer += 1;
+                    self.proceed(key);
+                    return;
                 }
-                io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => {
-                    CloseReason::Unreachable
+                Some(Errno::CANCELED) => {
+                    self.proceed(key);
+                    return;
                 }
-                _ => match error
-                    .raw_os_error()
-                    .map(rustix::io::Errno::from_raw_os_error)
-                {
-                    Some(rustix::io::Errno::NOBUFS) => {
-                        self.shard.metrics.recv_no_buffer += 1;
-                        self.proceed(key);
-                        return;
-                    }
-                    Some(rustix::io::Errno::CANCELED) => {
-                        self.proceed(key);
-                        return;
-                    }
-                    _ => CloseReason::PeerReset,
-                },
+                _ => reason_of(&error),
             },
         };
         socket.receive = Receive::Over;
@@ -148,18 +146,42 @@ impl Core {
         socket.sending = false;
         match result {
             Ok(len) => self.shard.sent(key, len),
-            // The receive tells why, unless it has told all it can; until then
-            // nothing more is sent.
             Err(error) => {
                 socket.broken = true;
-                let reason = match error.kind() {
-                    io::ErrorKind::TimedOut => CloseReason::Unreachable,
-                    _ => CloseReason::PeerReset,
-                };
-                self.shard.send_failed(key, reason);
+                self.shard.send_failed(key, reason_of(&error));
+                // What the peer said before is received first, and then the end once more; a receive that is armed
+                // may not tell it.
+                self.receive_anew(key);
             }
         }
         self.perform();
         self.proceed(key);
+    }
+
+    /// Has the receive of a socket end, to be armed again by [`Core::proceed`]: one that is armed after the end tells it.
+    pub(super) fn receive_anew(&mut self, key: Key) {
+        if let Some(socket) = self.sockets.get_mut(key)
+            && socket.receive == Receive::Armed
+        {
+            socket.receive = Receive::Ending;
+            let ring = &mut self.segments.all[usize::from(socket.segment)].ring;
+            ring.cancel(Operation::Receive, key.token());
+        }
+    }
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw_os_error)
+}
+
+/// Why a connection ends when an operation on its socket fails for good.
+fn reason_of(error: &io::Error) -> CloseReason {
+    match errno(error) {
+        Some(Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH) => CloseReason::Unreachable,
+        // The kernel has no memory for it.
+        Some(Errno::NOMEM | Errno::NOBUFS) => CloseReason::Overloaded,
+        // There is no socket: a fault of ours.
+        Some(Errno::BADF | Errno::NOTSOCK) => CloseReason::Internal,
+        _ => CloseReason::PeerReset,
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use iris_ring::{Completion, RingError};
 use iris_storage::StoreClient;
@@ -19,8 +19,9 @@ use super::accepting::Accepting;
 use super::lanes::Lanes;
 use super::segments::Segments;
 use super::sockets::Sockets;
+use super::sweep::Sweep;
 use crate::metrics::Published;
-use crate::shard::{BLOCK, Key, Now, Shard};
+use crate::shard::{BLOCK, Key, Shard};
 
 /// How often a turn takes what has completed before it sends. While it handled the first
 /// lot, more arrived, and what goes out together with it costs no send of its own: at a
@@ -41,15 +42,10 @@ const STORE_REQUESTS_PER_TURN: usize = 64;
 const SHARES_PER_TURN: usize = 4;
 /// Batches taken from one lane in a turn, so that no neighbour starves the sockets.
 const BATCHES_PER_TURN: usize = 8;
-/// Longest sleep of a core.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
-/// How soon a core that would sleep looks again at a full lane: whoever empties it
-/// does not rouse this one, whose connections may all wait for room there.
-const LANE_AGAIN: Duration = Duration::from_millis(1);
 /// How soon a further ring is tried again when the kernel refused one.
 const GROW_AGAIN_MS: u64 = 1_000;
 /// How often a core shows its counts.
-const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+pub(super) const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// What a core is made from.
 pub struct CoreOptions {
@@ -85,6 +81,7 @@ pub struct Core {
     pub(super) segments: Segments,
     pub(super) sockets: Sockets,
     pub(super) accepting: Accepting,
+    pub(super) sweep: Sweep,
     pub(super) lanes: Lanes,
     pub(super) store: StoreClient,
     published: Arc<Published>,
@@ -94,18 +91,24 @@ pub struct Core {
     pub(super) block: Vec<Completion>,
     /// Closing sockets by the moment, on the core's clock, when patience ends.
     pub(super) lingering: VecDeque<(u64, Key)>,
+    /// Those whose patience has ended, by the moment when they must have.
+    pub(super) overdue: VecDeque<(u64, Key)>,
     /// Hand-overs under way, by the ring of the target that is tried.
     pub(super) moves: HashMap<Key, usize, ahash::RandomState>,
     pub(super) now_ms: u64,
-    started: Instant,
+    pub(super) started: Instant,
     published_at: Instant,
     drain_timeout: Duration,
     draining_until_ms: Option<u64>,
+    /// The last turn found no more completions after those it had handled.
+    pub(super) is_all_taken: bool,
+    /// A turn came late, and not all that had arrived by then was read; when that is given up.
+    pub(super) late_until_ms: Option<u64>,
     /// No further ring is tried before this moment.
     grow_after_ms: u64,
     told_drained: bool,
     /// Something was counted since the counts were last shown.
-    unpublished: bool,
+    pub(super) unpublished: bool,
 }
 
 impl Core {
@@ -121,18 +124,22 @@ impl Core {
             segments: Segments::new(options.listeners, options.slots),
             sockets: Sockets::default(),
             accepting: Accepting::default(),
+            sweep: Sweep::default(),
             lanes: options.lanes,
             store: options.store,
             published: options.published,
             store_requests: 0,
             block: Vec::with_capacity(BLOCK),
             lingering: VecDeque::new(),
+            overdue: VecDeque::new(),
             moves: HashMap::default(),
             now_ms: 0,
             started: Instant::now(),
             published_at: Instant::now(),
             drain_timeout: options.drain_timeout,
             draining_until_ms: None,
+            is_all_taken: false,
+            late_until_ms: None,
             grow_after_ms: 0,
             told_drained: false,
             unpublished: true,
@@ -157,17 +164,6 @@ impl Core {
         Ok(())
     }
 
-    fn set_clock(&mut self) {
-        self.now_ms = self.started.elapsed().as_millis() as u64;
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        self.shard.set_now(Now {
-            core_ms: self.now_ms,
-            unix_ms: unix.as_millis() as u64,
-        });
-    }
-
     /// One turn; says whether there was anything to do.
     ///
     /// # Errors
@@ -175,6 +171,7 @@ impl Core {
     pub(super) fn turn(&mut self) -> io::Result<bool> {
         let began = Instant::now();
         self.set_clock();
+        self.note_lateness();
         let mut busy = self.take_completed()?;
         busy |= self.take_waiting();
         busy |= self.take_lanes();
@@ -185,19 +182,12 @@ impl Core {
             busy = true;
             self.shard.stored(reply);
         }
-        if self
-            .shard
-            .next_tick_ms()
-            .is_some_and(|due_ms| due_ms <= self.now_ms)
-        {
-            busy = true;
-            self.shard.tick();
-        }
-        busy |= self.end_patience();
+        busy |= self.act_on_timeouts();
         self.accept_after_backoff();
         self.perform();
         self.send_lanes();
         self.flush();
+        self.sweep();
         if self.now_ms >= self.grow_after_ms && self.segments.is_crowded() {
             self.grow();
         }
@@ -217,6 +207,7 @@ impl Core {
     /// turn; says whether there was anything.
     fn take_completed(&mut self) -> io::Result<bool> {
         self.store_requests = 0;
+        self.is_all_taken = false;
         let mut busy = false;
         for _ in 0..GATHERS_PER_TURN {
             self.segments.submit()?;
@@ -230,6 +221,7 @@ impl Core {
                 }
             }
             if !any {
+                self.is_all_taken = self.store_requests <= STORE_REQUESTS_PER_TURN;
                 break;
             }
             busy = true;
@@ -280,25 +272,6 @@ impl Core {
         self.shared.wakes[self.index].rise();
         self.segments.notify_enabled(false);
         Ok(())
-    }
-
-    /// How long it may sleep.
-    pub(super) fn sleep_max(&self) -> Duration {
-        let tick_ms = self.shard.next_tick_ms().unwrap_or(u64::MAX);
-        let patience_ms = self
-            .lingering
-            .front()
-            .map_or(u64::MAX, |(until_ms, _)| *until_ms);
-        let accept_ms = self.accepting.again_ms().unwrap_or(u64::MAX);
-        let until_ms = tick_ms.min(patience_ms).min(accept_ms);
-        let idle_max = if self.shard.has_batches() {
-            LANE_AGAIN
-        } else if self.unpublished {
-            PUBLISH_EVERY
-        } else {
-            SLEEP_MAX
-        };
-        Duration::from_millis(until_ms.saturating_sub(self.now_ms).max(1)).min(idle_max)
     }
 
     /// Whether something waits that no ring tells of.

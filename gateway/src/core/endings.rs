@@ -8,6 +8,7 @@
 use std::io;
 
 use iris_protocol::CloseReason;
+use iris_ring::Operation;
 
 use super::driver::Core;
 use super::sockets::{Fate, Receive};
@@ -15,6 +16,8 @@ use crate::shard::Key;
 
 /// How long a closing connection may take to flush and to end its side.
 const LINGER_MS: u64 = 1_000;
+/// How long the kernel may take to end what is in flight on a socket that was shut both ways; what is longer is a fault.
+const OVERDUE_MS: u64 = 5_000;
 
 impl Core {
     /// The shard closes a connection.
@@ -28,6 +31,7 @@ impl Core {
         {
             socket.fate = Fate::Flushes(reason);
             self.lingering.push_back((self.now_ms + LINGER_MS, key));
+            self.stop_polling(key);
             self.proceed(key);
         }
     }
@@ -60,7 +64,13 @@ impl Core {
                 self.proceed(key);
             }
             Fate::Lingers(reason) => {
-                if socket.receive != Receive::Over || socket.probing || socket.shutting > 0 {
+                let received = match socket.receive {
+                    Receive::Over => true,
+                    Receive::Idle => socket.cut,
+                    Receive::Armed | Receive::Ending => false,
+                };
+                let asking = socket.probing || socket.polling;
+                if !received || asking || socket.shutting > 0 {
                     return;
                 }
                 socket.fate = Fate::Asks(reason);
@@ -88,23 +98,31 @@ impl Core {
         let shut = u32::from(socket.shut);
         let outstanding = result.ok().map(|bytes| bytes.saturating_sub(shut));
         if let Fate::Asks(reason) = socket.fate {
-            // Before the shard forgets whose it was. Nothing here is evaluated unless it is logged.
-            tracing::debug!(
-                core = self.index,
-                user = self.shard.user_name(key).as_deref(),
-                reason = reason.label(),
-                "connection closed"
-            );
-            self.shard.ended(key, reason, outstanding);
-            self.release(key);
-            self.shared.release_connection();
-            self.perform();
+            self.end(key, reason, outstanding);
             return;
         }
         socket.probing = false;
+        if outstanding.is_none() {
+            self.is_gone(key);
+        }
         self.shard.probed(key, outstanding);
         self.perform();
         self.proceed(key);
+    }
+
+    /// Tells the shard that a connection has ended, and gives its slot back.
+    fn end(&mut self, key: Key, reason: CloseReason, outstanding: Option<u32>) {
+        // Before the shard forgets whose it was. Nothing here is evaluated unless it is logged.
+        tracing::debug!(
+            core = self.index,
+            user = self.shard.user_name(key).as_deref(),
+            reason = reason.label(),
+            "connection closed"
+        );
+        self.shard.ended(key, reason, outstanding);
+        self.release(key);
+        self.shared.release_connection();
+        self.perform();
     }
 
     /// Gives a slot back.
@@ -126,7 +144,43 @@ impl Core {
             self.lingering.pop_front();
             any |= self.cut(key);
         }
+        while let Some((until_ms, key)) = self.overdue.front().copied() {
+            if until_ms > self.now_ms {
+                break;
+            }
+            self.overdue.pop_front();
+            any |= self.give_up(key);
+        }
         any
+    }
+
+    /// A socket that was cut is still there: what is in flight on it did not end. Its connection ends without that.
+    fn give_up(&mut self, key: Key) -> bool {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return false;
+        };
+        let (Fate::Flushes(reason) | Fate::Lingers(reason) | Fate::Asks(reason)) = socket.fate
+        else {
+            return false;
+        };
+        self.shard.metrics.socket_faults += 1;
+        tracing::error!(core = self.index, ?socket, "a closed socket does not end");
+        if socket.shutting > 0 {
+            // Its slot cannot be given to another.
+            return false;
+        }
+        self.end(key, reason, None);
+        true
+    }
+
+    /// No look at a socket is of use any more.
+    pub(super) fn stop_polling(&mut self, key: Key) {
+        if let Some(socket) = self.sockets.get_mut(key)
+            && socket.polling
+        {
+            let ring = &mut self.segments.all[usize::from(socket.segment)].ring;
+            ring.cancel(Operation::Poll, key.token());
+        }
     }
 
     /// The drain takes too long: no closing connection is waited for any more.
@@ -145,10 +199,16 @@ impl Core {
             return false;
         }
         socket.broken = true;
+        socket.cut = true;
         socket.shutting += 1;
-        self.segments.all[usize::from(socket.segment)]
-            .ring
-            .shutdown(socket.slot, key.token());
+        let is_sending = socket.sending;
+        let ring = &mut self.segments.all[usize::from(socket.segment)].ring;
+        ring.shutdown(socket.slot, key.token());
+        // The kernel may have no thread to shut it with.
+        if is_sending {
+            ring.cancel(Operation::Send, key.token());
+        }
+        self.overdue.push_back((self.now_ms + OVERDUE_MS, key));
         self.proceed(key);
         true
     }

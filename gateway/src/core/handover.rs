@@ -8,6 +8,8 @@
 use std::io;
 use std::os::fd::RawFd;
 
+use iris_protocol::CloseReason;
+
 use super::driver::Core;
 use super::sockets::{Fate, Receive};
 use crate::shard::Key;
@@ -22,7 +24,10 @@ impl Core {
             return;
         };
         let receiving = matches!(socket.receive, Receive::Armed | Receive::Ending);
-        if receiving || socket.sending || socket.probing || !self.shard.is_flushed(key) {
+        let asking = socket.probing || socket.polling;
+        // Where a send has failed nothing more goes out; what was said before that is read at home.
+        let flushed = socket.broken || self.shard.is_flushed(key);
+        if receiving || socket.sending || asking || !flushed {
             return;
         }
         socket.fate = Fate::Moving;
@@ -43,7 +48,7 @@ impl Core {
                     .ring
                     .hand_over(slot, *ring, key.token());
             }
-            None => self.cannot_move(key),
+            None => self.cannot_move(key, CloseReason::ServerFull),
         }
     }
 
@@ -58,6 +63,11 @@ impl Core {
                 self.release(key);
                 self.perform();
             }
+            Err(error) if !is_full(&error) => {
+                self.shard.metrics.socket_faults += 1;
+                tracing::error!(core = self.index, %error, "a connection cannot be moved to its home core");
+                self.cannot_move(key, CloseReason::Internal);
+            }
             Err(error) if target > 0 => {
                 tracing::debug!(core = self.index, %error, "a table of the home core is full");
                 if let Some(core) = self.shard.moving_to(key) {
@@ -67,16 +77,21 @@ impl Core {
             }
             Err(error) => {
                 tracing::warn!(core = self.index, %error, "no table of the home core has room");
-                self.cannot_move(key);
+                self.cannot_move(key, CloseReason::ServerFull);
             }
         }
     }
 
-    fn cannot_move(&mut self, key: Key) {
+    fn cannot_move(&mut self, key: Key, reason: CloseReason) {
         if let Some(socket) = self.sockets.get_mut(key) {
             socket.fate = Fate::Stays;
         }
-        self.shard.hand_over_failed(key);
+        self.shard.hand_over_failed(key, reason);
         self.perform();
     }
+}
+
+/// Whether the table of the other core has no free slot, so that another may have.
+fn is_full(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NFILE.raw_os_error())
 }

@@ -3,8 +3,8 @@
 //! The files in the order of a message: `driver` turns the loop, `segments` owns
 //! the rings that hand over bytes, `accepting` lets connections in, `completions`
 //! gives the shard what the rings have, `perform` does what the shard asks,
-//! `sockets` knows each connection's socket, `handover` moves one to another core,
-//! `endings` closes one, `lanes` carries batches to other cores, `wake` rouses a
+//! `timing` says what is due, `sockets` knows each connection's socket, `handover` moves one to another core,
+//! `endings` closes one, `sweep` finds those that have ended unheard, `lanes` carries batches to other cores, `wake` rouses a
 //! core that sleeps, `executor` is the only file that knows glommio.
 //!
 //! Owner of everything here: the thread of its core, but for [`Shared`], which
@@ -21,8 +21,10 @@ mod perform;
 mod precedence;
 mod segments;
 mod sockets;
+mod sweep;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod wake;
 
 use std::os::fd::RawFd;

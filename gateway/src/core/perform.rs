@@ -43,6 +43,7 @@ impl Core {
                 if let Some(socket) = self.sockets.get_mut(connection) {
                     socket.fate = Fate::Moves(core);
                 }
+                self.stop_polling(connection);
                 self.proceed(connection);
             }
             Effect::Probe(key) => {
@@ -74,7 +75,7 @@ impl Core {
         let wants = match socket.fate {
             Fate::Stays => !socket.paused,
             // What the peer still acknowledges counts.
-            Fate::Flushes(_) | Fate::Lingers(_) => true,
+            Fate::Flushes(_) | Fate::Lingers(_) => !socket.cut,
             Fate::Moves(_) | Fate::Moving | Fate::Asks(_) => false,
         };
         match socket.receive {

@@ -1,5 +1,5 @@
 //! What the driver knows of each connection's socket: where it lives and which
-//! operations are under way. 24 bytes each; everything else about a connection is
+//! operations are under way. 28 bytes each; everything else about a connection is
 //! the shard's.
 //!
 //! Owner: the core's thread. Indexed like the shard's connections; an entry whose
@@ -54,6 +54,14 @@ pub(super) struct Socket {
     pub(super) sending: bool,
     /// A send failed: no more are tried.
     pub(super) broken: bool,
+    /// Its time to end its side is over: nothing is received any more.
+    pub(super) cut: bool,
+    /// The kernel is asked whether it has ended.
+    pub(super) polling: bool,
+    /// It had, when it was looked at last, and no operation has told.
+    pub(super) found_ended: bool,
+    /// Receives since it was looked at last.
+    pub(super) receives: u8,
     /// The shard asks what the peer has.
     pub(super) probing: bool,
     /// Our side was shut, which the kernel counts as one more byte to acknowledge.
@@ -65,7 +73,7 @@ pub(super) struct Socket {
 }
 
 // There may be millions: what is added here is paid for by every connection.
-const _: () = assert!(size_of::<Option<Socket>>() == 24);
+const _: () = assert!(size_of::<Option<Socket>>() == 28);
 
 /// The sockets of a core.
 #[derive(Default)]
@@ -87,6 +95,10 @@ impl Sockets {
             paused: false,
             sending: false,
             broken: false,
+            cut: false,
+            polling: false,
+            found_ended: false,
+            receives: 0,
             probing: false,
             shut: false,
             shutting: 0,
@@ -110,6 +122,20 @@ impl Sockets {
             .get_mut(key.index as usize)?
             .as_mut()
             .filter(|socket| socket.generation == key.generation)
+    }
+
+    /// Places of sockets, used and free.
+    pub(super) fn places(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The connection whose socket has this place.
+    pub(super) fn key_at(&self, place: usize) -> Option<Key> {
+        let socket = self.0.get(place)?.as_ref()?;
+        Some(Key {
+            index: place as u32,
+            generation: socket.generation,
+        })
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<Socket> {

@@ -60,6 +60,8 @@ core_metrics! {
     Gauge sessions "iris_sessions" "" "Users logged in";
     Counter accepted "iris_accepted_total" "" "Connections accepted";
     Counter accept_failures "iris_accept_failures_total" "" "Accepts that the kernel failed, and that were put off for a while";
+    Counter ends_found "iris_ends_found_total" "" "Ends of peers that no operation told, and a look at the socket found";
+    Counter socket_faults "iris_socket_faults_total" "" "Connections that lived on without a socket, or sockets that did not end when closed: faults of the server, mended";
     Counter logins "iris_logins_total" "" "Logins that were let in, takeovers among them";
     Counter takeovers "iris_takeovers_total" "" "Logins that ended an older session of the same user";
     Counter received_classic "iris_messages_received_total" "protocol=\"classic\"" "Messages that senders sent";
@@ -83,6 +85,7 @@ core_metrics! {
     Counter bytes_in "iris_received_bytes_total" "" "Bytes received from clients";
     Counter bytes_out "iris_sent_bytes_total" "" "Bytes sent to clients";
     Counter turns "iris_turns_total" "" "Turns of the core's loop";
+    Counter late_turns "iris_late_turns_total" "" "Turns that came a quarter of a second or more after a time-out was due: the process was stopped, or had no cpu";
     Counter parks "iris_parks_total" "" "Times the core had nothing to do and waited";
     Gauge realtime "iris_realtime" "" "1 while the core has a real-time priority, 0 while it needs most of its cpu or has none at all";
     Gauge outbox_bytes "iris_outbox_bytes" "" "Bytes waiting for sockets";

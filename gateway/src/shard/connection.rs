@@ -114,13 +114,16 @@ pub struct Connection {
     /// Why it is not read.
     pub pause: Pause,
     /// When something was last received, milliseconds of the core's clock; until
-    /// it has had a user, when it came.
+    /// it has had a user, when it came; not before it failed, if it has.
     pub received_at_ms: u64,
     /// Bytes of an oversized frame still to be passed over; [`REST_OF_ARRIVAL`] of a
     /// classic ack.
     pub skip: u32,
     /// The peer has ended, and what it said before is still to be read.
     pub peer_ended: Option<CloseReason>,
+    /// An operation on the socket failed for good, for this reason, and the receive has not told
+    /// the end yet.
+    pub failed: Option<CloseReason>,
     /// The turn in which it was read last; their numbers come round, and a turn that is
     /// taken for this one only makes it wait for the next.
     pub turn: u8,
@@ -150,6 +153,7 @@ impl Connection {
     pub fn new(now_ms: u64) -> Connection {
         Connection {
             peer_ended: None,
+            failed: None,
             turn: 0,
             turn_steps: 0,
             protocol: None,
@@ -179,6 +183,11 @@ impl Connection {
     /// Whether what it says is read now.
     pub fn is_read(&self) -> bool {
         self.pause == Pause::No && matches!(self.phase, Phase::Open | Phase::Session)
+    }
+
+    /// Whether it is not read for a reason that is not its own.
+    pub fn is_held_up(&self) -> bool {
+        !matches!(self.pause, Pause::No | Pause::Outbox)
     }
 
     /// Counts `len` bytes as read in this turn. False, and nothing counted, if it has had

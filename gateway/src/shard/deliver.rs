@@ -206,6 +206,7 @@ impl Shard {
             return;
         };
         let mut head = 0;
+        let before = self.metrics.delivered;
         loop {
             let Some(connection) = self.connections.get_mut(id) else {
                 return;
@@ -227,6 +228,12 @@ impl Shard {
                 break;
             };
             head = self.acknowledged(&entry).max(head);
+        }
+        if self.metrics.delivered > before
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            // Whoever takes messages is not idle.
+            connection.received_at_ms = self.now.core_ms;
         }
         self.after_acks(id, user_key, head);
     }

@@ -9,7 +9,7 @@ use iris_protocol::framed;
 use iris_storage::Request;
 
 use super::connection::{Pause, Phase};
-use super::limits::ANSWERS_KEPT_MS;
+use super::limits::{ANSWERS_KEPT_MS, FAILED_MS};
 use super::slots::Key;
 use super::{Effect, Shard};
 
@@ -127,12 +127,43 @@ impl Shard {
         }
     }
 
+    /// The kernel takes no more bytes on this connection, for good. What the peer said before that is still received, and
+    /// then [`Shard::peer_ended`] comes; should it not, the connection ends without it.
+    pub fn send_failed(&mut self, id: Key, reason: CloseReason) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if let Some(outbox) = connection.outbox.as_mut() {
+            outbox.sent(&mut self.pool, 0);
+        }
+        if connection.pause == Pause::Outbox {
+            // It waits to be read again until its bytes are out, which will not be.
+            self.close(id, reason);
+        } else if connection.failed.is_none() && !connection.is_out_of_reach() {
+            connection.failed = Some(reason);
+            connection.received_at_ms = self.now.core_ms;
+            self.check_within(id, FAILED_MS);
+        }
+    }
+
+    /// There is no socket any more, and no operation told so.
+    pub fn socket_gone(&mut self, id: Key) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && matches!(connection.phase, Phase::HandingOver { .. })
+        {
+            connection.phase = Phase::Open;
+        }
+        self.close(id, CloseReason::Internal);
+    }
+
     /// The peer has finished sending, or is gone. What it said before is read
     /// first; then the connection is closed.
     pub fn peer_ended(&mut self, id: Key, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        // What failed first tells why.
+        let reason = connection.failed.unwrap_or(reason);
         if std::mem::take(&mut connection.cut) {
             // There was no more to what arrived last.
             self.read_unread(id);

@@ -41,6 +41,9 @@ pub struct Limits {
     pub login_timeout_ms: u64,
     /// Time a framed session may be silent, milliseconds.
     pub idle_timeout_ms: u64,
+    /// Time a classic connection that has had a user may neither say nor take anything, milliseconds;
+    /// `u64::MAX` is for ever, since classic clients cannot ping.
+    pub classic_idle_timeout_ms: u64,
     /// Time a reader may take to acknowledge, milliseconds, before its messages
     /// go to the inbox, so that their senders get an answer.
     pub ack_timeout_ms: u64,
@@ -74,6 +77,7 @@ impl Default for Limits {
             lane_batch_bytes_max: 256 << 10,
             login_timeout_ms: 10_000,
             idle_timeout_ms: 300_000,
+            classic_idle_timeout_ms: u64::MAX,
             ack_timeout_ms: 2_000,
             ttl_default_ms: 30 * DAY_MS,
             ttl_max_ms: 365 * DAY_MS,
@@ -84,6 +88,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Time a connection that has had a user may be silent.
+    pub(super) fn idle_ms(&self, is_framed: bool) -> u64 {
+        if is_framed {
+            self.idle_timeout_ms
+        } else {
+            self.classic_idle_timeout_ms
+        }
+    }
+
     /// What the decoder accepts of a user who is logged in.
     pub(super) fn decoding(&self) -> DecodeLimits {
         DecodeLimits {
@@ -115,3 +128,8 @@ pub const STORE_RETRY_MS: u64 = 1_000;
 pub const DEPTH_RETRIES: u8 = 2;
 /// Messages of one page of a drain.
 pub const PAGE_MESSAGES: usize = 1_000;
+/// How long a connection on which a send failed is still received from, milliseconds: the kernel has all that it ever
+/// will, and needs no time for it.
+pub const FAILED_MS: u64 = 2_000;
+/// How often a connection is looked at when nothing is due, milliseconds.
+pub const CHECK_MS: u64 = 300_000;

@@ -14,7 +14,7 @@ use iris_storage::{Request, user_hash};
 use super::connection::{Connection, Phase};
 use super::envelope::{self, Envelope};
 use super::inbox::Pending;
-use super::limits::{DEPTH_RETRIES, STORE_RETRY_MS};
+use super::limits::{CHECK_MS, DEPTH_RETRIES, STORE_RETRY_MS};
 use super::slots::Key;
 use super::user::Drain;
 use super::{Effect, Shard};
@@ -102,12 +102,12 @@ impl Shard {
         }
     }
 
-    /// The home core has no room for the connection's socket.
-    pub fn hand_over_failed(&mut self, id: Key) {
+    /// The connection's socket does not get to the home core.
+    pub fn hand_over_failed(&mut self, id: Key, reason: CloseReason) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.phase = Phase::Open;
         }
-        self.close(id, CloseReason::ServerFull);
+        self.close(id, reason);
     }
 
     /// A connection came over a lane with its login.
@@ -211,6 +211,7 @@ impl Shard {
         connection.drains = true;
         self.metrics.logins += 1;
         self.sessions += 1;
+        let idle_ms = self.limits.idle_ms(connection.is_framed());
         if connection.is_framed() {
             connection.phase = Phase::Welcoming;
             self.ask_depth(user_key);
@@ -221,7 +222,7 @@ impl Shard {
             self.advance_drain(user_key);
             self.read_unread(id);
         }
-        self.check_within(id, self.limits.idle_timeout_ms);
+        self.check_within(id, idle_ms.min(CHECK_MS));
         self.presence_changed(user_key);
     }
 

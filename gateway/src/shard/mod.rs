@@ -264,19 +264,6 @@ impl Shard {
         self.rest(id);
     }
 
-    /// The kernel takes no more bytes on this connection.
-    pub fn send_failed(&mut self, id: Key, reason: CloseReason) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            if let Some(outbox) = connection.outbox.as_mut() {
-                outbox.sent(&mut self.pool, 0);
-            }
-            if connection.pause == Pause::Outbox {
-                // It waits to be read again until its bytes are out, which will not be.
-                self.close(id, reason);
-            }
-        }
-    }
-
     /// Whether all that shall be sent on this connection is with the kernel.
     pub fn is_flushed(&self, id: Key) -> bool {
         self.connections

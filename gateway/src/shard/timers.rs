@@ -10,7 +10,7 @@ use iris_protocol::CloseReason;
 
 use super::Shard;
 use super::connection::{Pause, Phase};
-use super::limits::{ANSWERS_KEPT_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS};
+use super::limits::{ANSWERS_KEPT_MS, CHECK_MS, FAILED_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS};
 use super::slots::Key;
 
 /// Users that have left and whose answers are still remembered, oldest first; each
@@ -123,37 +123,45 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
+        if let Some(reason) = connection.failed {
+            let until_ms = connection.received_at_ms + FAILED_MS;
+            if until_ms <= now_ms {
+                self.close(id, reason);
+            }
+            self.check_within(id, until_ms.saturating_sub(now_ms).max(FAILED_MS / 2));
+            return;
+        }
         let user_key = connection.user;
         let silent_ms = now_ms - connection.received_at_ms;
-        let mut next_ms = self.limits.idle_timeout_ms;
+        let idle_ms = self.limits.idle_ms(connection.is_framed());
+        let mut next_ms = CHECK_MS.min(idle_ms);
         match connection.phase {
             Phase::Closing(_) => return,
             Phase::HandingOver { .. } => {
                 // The socket moves when its last bytes are out: a peer that does
                 // not take them cannot become another user.
                 if silent_ms >= self.limits.login_timeout_ms && !self.is_flushed(id) {
-                    self.hand_over_failed(id);
+                    self.hand_over_failed(id, CloseReason::SlowReader);
                     return;
                 }
                 next_ms = self.limits.login_timeout_ms;
             }
-            // A classic connection that lost its user may stay as long as it likes.
-            Phase::Open if connection.had_user => {}
-            Phase::Open => {
+            Phase::Open if !connection.had_user => {
                 if silent_ms >= self.limits.login_timeout_ms {
                     self.close(id, CloseReason::LoginTimeout);
                     return;
                 }
                 next_ms = self.limits.login_timeout_ms - silent_ms;
             }
-            _ if connection.is_framed() => {
-                if silent_ms >= self.limits.idle_timeout_ms {
+            // What it says is not read, and that is not its fault.
+            _ if connection.is_held_up() => {}
+            _ => {
+                if silent_ms >= idle_ms {
                     self.close(id, CloseReason::IdleTimeout);
                     return;
                 }
-                next_ms = self.limits.idle_timeout_ms - silent_ms;
+                next_ms = next_ms.min(idle_ms - silent_ms);
             }
-            _ => {}
         }
         if let Pause::Throttled { until_ms } = connection.pause {
             if until_ms <= now_ms {

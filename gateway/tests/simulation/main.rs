@@ -34,6 +34,9 @@ fn turn(world: &mut World, pace: Pace) {
     for socket in 0..world.sockets.len() {
         world.receive(socket);
         world.answer_probe(socket);
+        if world.random.one_in(20) {
+            world.look(socket);
+        }
         world.finish(socket);
         world.complete_send(socket);
     }

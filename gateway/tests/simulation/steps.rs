@@ -40,7 +40,12 @@ pub fn step(world: &mut World) {
                 }
             }
         }
-        14 if sockets > 0 => world.answer_probe(socket),
+        14 if sockets > 0 => {
+            world.answer_probe(socket);
+            if world.random.one_in(4) {
+                world.look(socket);
+            }
+        }
         15 => {
             for socket in 0..sockets {
                 world.finish(socket);
@@ -164,11 +169,12 @@ fn client_leaves(world: &mut World) {
     if let Some(client) = world.clients.get(at)
         && world.random.one_in(3)
     {
-        let socket = &mut world.sockets[client.socket];
-        socket.client_left = true;
+        let socket = client.socket;
+        world.sockets[socket].client_left = true;
         if world.random.one_in(2) {
-            socket.reset = true;
-            socket.inbound.clear();
+            let has_arrived = world.random.one_in(2);
+            let is_told = !world.random.one_in(3);
+            world.sockets[socket].reset(has_arrived, is_told);
         }
         nobody_uses(world, at);
     }

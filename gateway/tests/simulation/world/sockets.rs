@@ -27,14 +27,28 @@ pub struct Socket {
     over: bool,
     /// A send failed: no more are tried.
     broken: bool,
+    /// The receive that is armed does not tell that the peer has reset.
+    mute: bool,
+    /// It had ended when it was looked at last, and nothing has told.
+    found_ended: bool,
     pub client_left: bool,
-    pub reset: bool,
+    reset: bool,
 }
 
 impl Socket {
     /// Whether the gateway has it.
     pub fn is_open(&self) -> bool {
         self.connection.is_some()
+    }
+
+    /// The client resets: what it said last may have arrived before, and the gateway's receive may
+    /// not tell.
+    pub fn reset(&mut self, has_arrived: bool, is_told: bool) {
+        self.reset = true;
+        self.mute = !is_told;
+        if !has_arrived {
+            self.inbound.clear();
+        }
     }
 
     /// The gateway's process has ended.
@@ -91,7 +105,7 @@ impl World {
                 client.was_acked(acked, clients, &mut self.ledger);
             }
             self.effects(core);
-        } else if entry.client_left {
+        } else if entry.client_left && !(entry.reset && entry.mute) {
             entry.over = true;
             entry.broken |= entry.reset;
             let reason = if entry.reset {
@@ -133,6 +147,7 @@ impl World {
                     self.sockets[socket].connection = Some(connection);
                     self.sockets[socket].paused = false;
                     self.sockets[socket].over = false;
+                    self.sockets[socket].found_ended = false;
                     self.by_connection.insert((core, connection), socket);
                 }
                 Effect::AtHome(_) => {}
@@ -199,6 +214,8 @@ impl World {
         };
         if entry.reset {
             entry.broken = true;
+            // A receive that is armed anew mostly tells.
+            entry.mute &= self.random.one_in(3);
             drop(chunk);
             if let Some(key) = entry.connection {
                 let core = entry.core;
@@ -223,9 +240,38 @@ impl World {
         if let (true, Some(key)) = (entry.probing, entry.connection) {
             entry.probing = false;
             let (core, outstanding) = (entry.core, entry.wire.len() as u32);
-            self.shards[core].probed(key, Some(outstanding));
+            let answer = if entry.reset && self.random.one_in(8) {
+                self.shards[core].socket_gone(key);
+                None
+            } else {
+                Some(outstanding)
+            };
+            self.shards[core].probed(key, answer);
             self.effects(core);
         }
+    }
+
+    /// The gateway looks whether a socket has ended.
+    pub fn look(&mut self, socket: usize) {
+        let entry = &mut self.sockets[socket];
+        let Some(key) = entry.connection else {
+            return;
+        };
+        let stays = !entry.closing && entry.handing_over.is_none() && !entry.over;
+        if !stays || !entry.reset {
+            return;
+        }
+        let core = entry.core;
+        if entry.found_ended && !entry.paused {
+            self.shards[core].socket_gone(key);
+        } else if entry.paused {
+            entry.broken = true;
+            self.shards[core].send_failed(key, CloseReason::PeerReset);
+        } else {
+            entry.mute &= self.random.one_in(3);
+        }
+        self.sockets[socket].found_ended = true;
+        self.effects(core);
     }
 
     /// A socket that is to be closed or moved, is, when its last bytes are out.
@@ -245,7 +291,8 @@ impl World {
             entry.handing_over = None;
             if fails {
                 let core = entry.core;
-                self.shards[core].hand_over_failed(key);
+                let reason = [CloseReason::ServerFull, CloseReason::Internal][self.random.below(2)];
+                self.shards[core].hand_over_failed(key, reason);
                 self.effects(core);
                 return;
             }
