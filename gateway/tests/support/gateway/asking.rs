@@ -19,6 +19,20 @@ impl Gateway {
         kib.expect("a number of KiB") << 10
     }
 
+    /// Time of cpus that it has used.
+    pub fn cpu_time(&self) -> Duration {
+        let id = lock(&self.child).id();
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+        // Behind the name, which may hold anything, from the third field on; the 14th and the 15th,
+        // in hundredths of a second.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let fields = fields.split_ascii_whitespace().skip(14 - 3).take(2);
+        let ticks: u64 = fields
+            .map(|ticks| ticks.parse::<u64>().expect("a number"))
+            .sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     /// Its threads: what each is called, and the cpus it may run on.
     pub fn threads(&self) -> Vec<(String, CpuSet)> {
         let cpus_of = |thread: &Path| {

@@ -1,6 +1,6 @@
 //! A gateway as a process: started, waited for, stopped, killed, started again on its data.
 //!
-//! Invariants: the process is ended when its [`Gateway`] is dropped, and [`LIFETIME_MAX`] after its
+//! Invariants: the process is ended when its [`Gateway`] is dropped, and its lifetime after its
 //! start whatever the test does, so that clients that wait for it in vain see their connection end.
 
 mod asking;
@@ -24,9 +24,6 @@ use program::Plan;
 pub use asking::get;
 pub use program::{iris, run};
 
-/// No test needs a process for longer.
-const LIFETIME_MAX: Duration = Duration::from_secs(120);
-
 /// A running gateway; killed when it is dropped.
 pub struct Gateway {
     child: Arc<Mutex<Child>>,
@@ -47,6 +44,16 @@ impl Gateway {
         }
         common.extend(arguments);
         Gateway::started(&common, &[], None)
+    }
+
+    /// The same for a test that takes longer than others.
+    pub fn serving_for(lifetime: Duration, arguments: &[&str]) -> Gateway {
+        let common = ["--cores", "2", "--max-connections", "4096"];
+        let mut plan = Plan::new(&[&common, arguments].concat(), &[], None);
+        plan.lifetime = lifetime;
+        let mut gateway = Gateway::spawn(plan);
+        gateway.wait_until_ready();
+        gateway
     }
 
     /// Ready for clients, with these cores.
@@ -132,8 +139,9 @@ impl Gateway {
         let (leash, held) = mpsc::channel::<()>();
         std::thread::spawn({
             let child = Arc::clone(&child);
+            let lifetime = plan.lifetime;
             move || {
-                if held.recv_timeout(LIFETIME_MAX) == Err(RecvTimeoutError::Timeout) {
+                if held.recv_timeout(lifetime) == Err(RecvTimeoutError::Timeout) {
                     eprintln!("a gateway outlived its test's time and is killed");
                     // Already gone is as good.
                     let _ = lock(&child).kill();

@@ -62,6 +62,9 @@ fn without_variables(command: &mut Command) {
     command.env_remove("NOTIFY_SOCKET");
 }
 
+/// Hardly any test needs a process for longer.
+const LIFETIME: Duration = Duration::from_secs(120);
+
 /// How to start a gateway, the same way each time.
 #[derive(Clone)]
 pub(super) struct Plan {
@@ -71,6 +74,8 @@ pub(super) struct Plan {
     descriptors: Option<u32>,
     /// The data folder is a tmpfs of this size that only the process sees.
     pub(super) tmpfs: Option<String>,
+    /// It is ended when it has run for so long.
+    pub(super) lifetime: Duration,
     folder: Arc<tempfile::TempDir>,
 }
 
@@ -100,6 +105,7 @@ impl Plan {
                 .collect(),
             descriptors,
             tmpfs: None,
+            lifetime: LIFETIME,
             folder,
         }
     }
