@@ -1,6 +1,7 @@
 //! Short exact traces of the shard: what a schedule meets too rarely, or what is
 //! about one bound. Each says what a peer does and what must come of it.
 
+mod ends;
 mod inbox;
 mod limits;
 mod refusals;
@@ -24,9 +25,14 @@ struct Trace {
 
 impl Trace {
     fn new(limits: Limits) -> Trace {
+        Trace::of_cores(1, limits)
+    }
+
+    /// The first of so many cores.
+    fn of_cores(cores: u16, limits: Limits) -> Trace {
         let mut shard = Shard::new(ShardOptions {
             core: 0,
-            cores: 1,
+            cores,
             seed: 1,
             first_number: 1,
             limits,
