@@ -142,7 +142,8 @@ fn a_connection_that_is_held_up_is_not_idle() {
     assert!(trace.asked.contains(&Effect::Pause(id)), "the lane is full");
     trace.wait(60_000);
     assert_eq!(trace.shard.closing_reason(id), None);
-    while trace.shard.take_batch(1, Vec::new()).is_ok() {
+    while trace.shard.take_batch(1, Vec::new()).is_ok() || trace.shard.read_waiting() {
+        trace.shard.begin_turn();
         trace.effects();
     }
     trace.wait(60_000);
