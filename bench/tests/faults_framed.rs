@@ -97,10 +97,7 @@ fn serve_one(mut socket: TcpStream, readers: &Readers, conduct: Conduct) {
     }
 }
 
-const ID: MessageId = MessageId {
-    sender: 1,
-    number: 1,
-};
+const ID: MessageId = MessageId::from_bytes([1; MessageId::LEN]);
 
 const WELCOME: Welcome = Welcome {
     payload_bytes_max: 65_536,

@@ -176,7 +176,7 @@ pub fn serve(
     let mut handles = Vec::new();
     let lanes = core::mesh(cores);
     for (index, ((cpu, listeners), lanes)) in cpus.iter().zip(listeners).zip(lanes).enumerate() {
-        let (seed, limits, auth) = (store.seed(), limits(&config), config.auth.clone());
+        let (name_key, limits, auth) = (store.name_key(), limits(&config), config.auth.clone());
         let waker = Arc::clone(&shared);
         let options = CoreOptions {
             index,
@@ -187,7 +187,7 @@ pub fn serve(
                 Shard::new(ShardOptions {
                     core: index as u16,
                     cores: cores as u16,
-                    seed,
+                    name_key,
                     first_number: unix_nanos(),
                     limits,
                     authenticator: Box::new(auth),

@@ -13,10 +13,7 @@ use iris_protocol::{CloseReason, MessageId, Name, Outcome};
 
 use support::{Chat, PATIENCE};
 
-const ID: MessageId = MessageId {
-    sender: 1,
-    number: 2,
-};
+const ID: MessageId = MessageId::from_bytes([1; MessageId::LEN]);
 
 fn name(text: &str) -> Name<'_> {
     Name::parse(text.as_bytes()).expect("a name")
@@ -218,7 +215,16 @@ fn at_the_end_of_the_input_it_waits_for_answers_and_the_inbox() {
     side.answers(sequence, Outcome::Stored);
     assert_eq!(side.hears(), "ack 1");
     // Had it left already, this would find no reader.
-    side.says(|out| encode::deliver(out, 2, MessageId { number: 3, ..ID }, 0, "bob", b"two"));
+    side.says(|out| {
+        encode::deliver(
+            out,
+            2,
+            MessageId::from_bytes([3; MessageId::LEN]),
+            0,
+            "bob",
+            b"two",
+        )
+    });
     assert_eq!(side.hears(), "ack 2");
     assert_eq!(side.hears(), "close logged-out");
     assert_eq!(chat.ended().0, Some(0));

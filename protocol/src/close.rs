@@ -35,6 +35,7 @@ code_list! {
         Storage = 23, "storage", "the inbox could not be read or written";
         Unreachable = 24, "unreachable", "the network gave up on the peer";
         Internal = 25, "internal", "a fault of the server";
+        NameCollision = 26, "name-collision", "the name cannot be told from another user's in the store";
     }
 }
 

@@ -1,7 +1,7 @@
 //! The id of a message: the same for every copy of it, so that a repeat can be told.
 //!
-//! Invariant: an id is made of things a repeat has in common with the first try (the sender's name
-//! and the sender's own number), never of a clock or of a place in memory.
+//! Invariant: to whoever sees it, an id is 16 opaque bytes. Nothing is to be read from it: not who sent the message, not
+//! how many came before.
 
 use std::fmt;
 
@@ -11,16 +11,9 @@ use std::fmt;
 /// senders, who have no numbers, so the two kinds never collide.
 pub const SEQUENCE_MAX: u64 = (1 << 63) - 1;
 
-/// The id of one message, 16 bytes on the wire: `sender`, then `number`, both big-endian.
-///
-/// To a client it is 16 opaque bytes to compare. As text it is 32 hexadecimal digits.
+/// The id of one message: 16 bytes to compare. As text it is 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct MessageId {
-    /// Hash of the sender's name, the same for as long as the gateway's store lives.
-    pub sender: u64,
-    /// The sender's own number for this message, or one of the gateway's above [`SEQUENCE_MAX`].
-    pub number: u64,
-}
+pub struct MessageId([u8; Self::LEN]);
 
 impl MessageId {
     /// Length on the wire in bytes.
@@ -28,24 +21,20 @@ impl MessageId {
 
     /// The id as it is on the wire.
     #[inline]
-    pub fn to_bytes(self) -> [u8; Self::LEN] {
-        ((u128::from(self.sender) << 64) | u128::from(self.number)).to_be_bytes()
+    pub const fn to_bytes(self) -> [u8; Self::LEN] {
+        self.0
     }
 
     /// Reads an id from its wire bytes. Any 16 bytes are an id.
     #[inline]
-    pub fn from_bytes(bytes: [u8; Self::LEN]) -> MessageId {
-        let both = u128::from_be_bytes(bytes);
-        MessageId {
-            sender: (both >> 64) as u64,
-            number: both as u64,
-        }
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> MessageId {
+        MessageId(bytes)
     }
 }
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:016x}", self.sender, self.number)
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
@@ -54,18 +43,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sender_comes_first_and_text_is_the_bytes_in_hex() {
-        let id = MessageId {
-            sender: 0x0102_0304_0506_0708,
-            number: 0x090a_0b0c_0d0e_0f10,
-        };
-        assert_eq!(id.to_bytes(), std::array::from_fn(|at| at as u8 + 1));
-        assert_eq!(MessageId::from_bytes(id.to_bytes()), id);
+    fn an_id_is_its_bytes_and_text_is_the_bytes_in_hex() {
+        let bytes = std::array::from_fn(|at| at as u8 + 1);
+        let id = MessageId::from_bytes(bytes);
+        assert_eq!(id.to_bytes(), bytes);
         assert_eq!(id.to_string(), "0102030405060708090a0b0c0d0e0f10");
-        let small = MessageId {
-            sender: 0,
-            number: 1,
-        };
+        let small = MessageId::from_bytes(1u128.to_be_bytes());
         assert_eq!(small.to_string(), "00000000000000000000000000000001");
     }
 }

@@ -17,11 +17,11 @@ fn name(text: &str) -> Name<'_> {
     Name::parse(text.as_bytes()).expect("a valid name")
 }
 
-fn id(number: u64) -> MessageId {
-    MessageId {
-        sender: 0x1f2e_3d4c_5b6a_7988,
-        number,
-    }
+const FIRST: u128 = 0x9d41_07e6_b358_2cfa_601f_8ed5_34a9_72cb;
+const SECOND: u128 = 0x27f8_5b90_0ec4_61ad_d93a_8612_7cef_43b5;
+
+fn id(bytes: u128) -> MessageId {
+    MessageId::from_bytes(bytes.to_be_bytes())
 }
 
 /// What the text says of each framed block, but for those in [`APART`].
@@ -60,7 +60,7 @@ fn framed_examples() -> Vec<(&'static str, Frame<'static>)> {
             "framed.deliver",
             Frame::Deliver {
                 delivery: 1,
-                id: id(1),
+                id: id(FIRST),
                 sent_at_ms: 1_790_000_000_123,
                 sender: alice,
                 payload: b"hello",
@@ -185,12 +185,12 @@ fn answers_decode_and_encode() {
     let expected = [
         Answer {
             sequence: 1,
-            id: id(1),
+            id: id(FIRST),
             outcome: Outcome::Delivered,
         },
         Answer {
             sequence: 2,
-            id: id(2),
+            id: id(SECOND),
             outcome: Outcome::Refused(RefusalReason::InboxFull),
         },
     ];

@@ -138,7 +138,7 @@ fn bytes(len_max: usize) -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn ids() -> impl Strategy<Value = MessageId> {
-    any::<(u64, u64)>().prop_map(|(sender, number)| MessageId { sender, number })
+    any::<[u8; MessageId::LEN]>().prop_map(MessageId::from_bytes)
 }
 
 fn outcomes() -> impl Strategy<Value = Outcome> {

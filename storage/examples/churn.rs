@@ -14,9 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use iris_storage::{
-    NewRecord, Reply, Request, Store, StoreClient, StoreOptions, UserHash, record, user_hash,
-};
+use iris_storage::{NewRecord, Reply, Request, Store, StoreClient, StoreOptions, UserHash, record};
 
 const PAYLOAD_LEN: usize = 200;
 const IN_FLIGHT: usize = 4_000;
@@ -157,7 +155,7 @@ fn main() -> Result<(), Failure> {
     let inbox = |n: u64| {
         let name = format!("user{n}");
         Inbox {
-            user: user_hash(store.seed(), &name),
+            user: store.name_key().hash(&name),
             name,
             kept: VecDeque::new(),
             expires: n.is_multiple_of(EXPIRING),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use desk::{Desk, Users};
-use iris_storage::{Reply, Request, StoreOptions, user_hash};
+use iris_storage::{Reply, Request, StoreOptions};
 
 const PAYLOAD: [u8; 128] = [7; 128];
 const HOT: &str = "messi";
@@ -93,7 +93,7 @@ fn drain(desk: &mut Desk, count: u64) -> Result<(), Failure> {
         "synced appends to one user: {:.0}/s",
         count as f64 / began.elapsed().as_secs_f64()
     );
-    let user = user_hash(desk.store.seed(), HOT);
+    let user = desk.store.name_key().hash(HOT);
     for (pass, page_messages) in [("first", 1_000), ("again", 1_000), ("again", 4_000)] {
         let began = Instant::now();
         let (mut from, mut read) = (0, 0);

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use desk::Desk;
-use iris_storage::{Reply, Request, StoreOptions, user_hash};
+use iris_storage::{Reply, Request, StoreOptions};
 
 const USERS: u64 = 100_000;
 const PAYLOAD_LEN: usize = 100;
@@ -86,7 +86,7 @@ fn open(folder: &Path) -> Result<(), Failure> {
     let name = "user1";
     desk.client.submit(Request::Page {
         token: 1,
-        user: user_hash(desk.store.seed(), name),
+        user: desk.store.name_key().hash(name),
         name: name.into(),
         from: 0,
         messages_max: 1000,

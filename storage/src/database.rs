@@ -219,7 +219,7 @@ pub(crate) fn open_one(
     let open = |damaged: &[TableName]| {
         let prepared = recovery::prepare(folder, number, damaged)?;
         let tables = open(&path, options, reclaim)?;
-        let found = recovery::finish(prepared, &tables, folder.seed())?;
+        let found = recovery::finish(prepared, &tables, folder.name_key())?;
         Ok((tables, found))
     };
     let error = match open(damaged) {

@@ -66,6 +66,26 @@ pub enum StoreError {
         /// The version of this program.
         known: u32,
     },
+    /// Written by an earlier version of Iris, whose format is not read any more.
+    #[error(
+        "{path} has format {found}, this Iris reads only {known}; let the Iris that wrote it deliver what is in it, or choose a new data folder"
+    )]
+    Older {
+        /// The FORMAT file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version of this program.
+        known: u32,
+    },
+    /// A file of ours is a symbolic link.
+    #[error(
+        "{path} is a symbolic link, and none is followed here; find out who made it, then put the file itself in its place or remove it"
+    )]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// A file of ours is not as we wrote it.
     #[error(
         "{path} is damaged ({what}); `iris store repair {}` keeps it aside and rebuilds what can be read",

@@ -10,7 +10,6 @@
 //! next sequence is at least the reserve. Nothing is derived from what the database remembers. The price: each
 //! open leaves up to a block unused; 2^44 opens use up the numbers.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -79,7 +78,7 @@ impl SequenceCounter {
 
     /// The reserve in the file.
     pub(crate) fn look(path: &Path) -> Result<u64, StoreError> {
-        let content = fs::read(path).map_err(|source| StoreError::Unwritable {
+        let content = synced_file::read(path).map_err(|source| StoreError::Unwritable {
             path: path.to_path_buf(),
             action: "reading",
             source,
@@ -155,6 +154,8 @@ fn decode(content: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -22,6 +22,7 @@ use crate::error::StoreError;
 use crate::folder::Folder;
 use crate::ledger::LedgerSource;
 use crate::metrics::{Counts, StoreMetrics};
+use crate::name_key::NameKey;
 use crate::options::StoreOptions;
 use crate::outlets::{Outlets, Wake};
 use crate::priority;
@@ -33,7 +34,7 @@ use crate::upkeep::Upkeep;
 
 /// The inbox store of one data folder.
 pub struct Store {
-    seed: u64,
+    name_key: NameKey,
     outlets: Outlets,
     /// By the number of the database, as what follows.
     writes: Arc<[Entrance<Write>]>,
@@ -98,7 +99,7 @@ impl Store {
         let (reads, read_requests) = Entrance::new(options.queue_reads_max);
         let (notices, notices_received) = crossbeam_channel::unbounded();
         let mut store = Store {
-            seed: folder.seed(),
+            name_key: folder.name_key(),
             outlets: source.outlets.clone(),
             writes: writes.into(),
             reads,
@@ -164,9 +165,9 @@ impl Store {
         Ok(store)
     }
 
-    /// The seed of [`user_hash`](crate::user_hash) for this data folder.
-    pub fn seed(&self) -> u64 {
-        self.seed
+    /// The key of this data folder, under which users' names are hashed.
+    pub fn name_key(&self) -> NameKey {
+        self.name_key
     }
 
     /// What opening found damaged, and what became of it; each healing adds to it.

@@ -1,16 +1,58 @@
-//! Small files that are replaced as a whole and are on disk when the call returns.
+//! Files of our own: who may read them, and small ones that are replaced as a whole and are on disk when the call returns.
 //!
-//! Used while the store opens, and by the committer once in a million messages. Invariant: at every instant the
-//! name leads to the whole old content or the whole new one.
+//! Used while the store opens, and by the committer once in a million messages. Invariants: at every instant the
+//! name of a replaced file leads to the whole old content or the whole new one; nobody but the owner reads what is made
+//! here; no symbolic link is followed, so that whoever gets one into the data folder has nothing else overwritten.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// The kernel's word for it: opening fails where the name is that of a symbolic link.
+const NO_LINK: i32 = OFlags::NOFOLLOW.bits() as i32;
+
+/// Opens a file of ours to be read.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(NO_LINK).open(path)
+}
+
+/// How a file of ours is opened to be written in place; made if it is missing.
+pub(crate) fn to_write() -> OpenOptions {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false);
+    options.mode(0o600).custom_flags(NO_LINK);
+    options
+}
+
+/// Makes a file of ours, or empties the one that is there.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    to_write().truncate(true).open(path)
+}
+
+/// Makes a folder of ours, and those above it that are missing.
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The content of a file of ours.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    io::Read::read_to_end(&mut open(path)?, &mut content)?;
+    Ok(content)
+}
 
 /// Replaces the file's content: written beside it, synced, renamed over it, and the folder synced.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        // What an earlier try left, or somebody put there.
+        _ => {}
+    }
+    let mut file = to_write().create_new(true).open(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;

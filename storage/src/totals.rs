@@ -158,7 +158,7 @@ mod tests {
         }
     }
 
-    /// As in a folder of an older version: what was there before the row is counted by a scan, to the same sums.
+    /// What was there before the row is counted by a scan, to the same sums.
     #[test]
     fn where_the_row_is_missing_or_damaged_the_sums_are_the_same() {
         let path = tempfile::tempdir().expect("a folder");

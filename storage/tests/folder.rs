@@ -27,15 +27,15 @@ fn a_missing_folder_is_made_and_found_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("deeply/nested");
     let mut rig = Rig::open(&path);
-    let seed = rig.store.seed();
+    let key = rig.store.name_key();
     rig.append("anna", b"x");
     rig.close();
-    assert_eq!(Rig::open(&path).store.seed(), seed);
+    assert_eq!(Rig::open(&path).store.name_key(), key);
     let other = tempfile::tempdir().expect("a folder");
     assert_ne!(
-        Rig::open(other.path()).store.seed(),
-        seed,
-        "each folder draws its own seed"
+        Rig::open(other.path()).store.name_key(),
+        key,
+        "each folder draws its own key"
     );
 }
 
@@ -90,25 +90,34 @@ fn a_place_that_takes_no_files_is_refused() {
 }
 
 #[test]
-fn a_newer_format_is_refused_and_left_as_it_is() {
+fn a_format_of_another_version_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().expect("a folder");
     Rig::open(folder.path()).close();
     let path = folder.path().join("FORMAT");
-    let newer = fs::read_to_string(&path)
-        .expect("text")
-        .replace("version 2", "version 3");
-    let (checked, _) = newer.rsplit_once("crc ").expect("FORMAT ends in a CRC");
-    let newer = format!("{checked}crc {:08x}\n", crc32fast::hash(checked.as_bytes()));
-    fs::write(&path, &newer).expect("written");
+    let ours = fs::read_to_string(&path).expect("text");
+    let of_version = |version: u32| {
+        let text = ours.replace("version 3", &format!("version {version}"));
+        let (checked, _) = text.rsplit_once("crc ").expect("FORMAT ends in a CRC");
+        let text = format!("{checked}crc {:08x}\n", crc32fast::hash(checked.as_bytes()));
+        fs::write(&path, &text).expect("written");
+        let error = refusal(folder.path());
+        assert_eq!(fs::read_to_string(&path).expect("text"), text);
+        error
+    };
+    let newer = of_version(4);
     assert!(matches!(
-        refusal(folder.path()),
+        newer,
         StoreError::Newer {
-            found: 3,
-            known: 2,
+            found: 4,
+            known: 3,
             ..
         }
     ));
-    assert_eq!(fs::read_to_string(&path).expect("text"), newer);
+    for version in [1, 2] {
+        let older = of_version(version);
+        assert!(matches!(older, StoreError::Older { known: 3, .. }));
+        assert!(older.to_string().contains("a new data folder"), "{older}");
+    }
 }
 
 #[test]

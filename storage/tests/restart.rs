@@ -9,14 +9,14 @@ use rig::{Rig, record_len};
 fn a_restart_keeps_messages_heads_and_last_seen() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut rig = Rig::open(folder.path());
-    let seed = rig.store.seed();
+    let key = rig.store.name_key();
     let sequences: Vec<u64> = (0..10u8).map(|n| rig.append("anna", &[n])).collect();
     rig.burn("anna", sequences[4]);
     rig.seen("anna", 77);
     rig.seen("anna", 76);
 
     let mut rig = rig.reopen(folder.path());
-    assert_eq!(rig.store.seed(), seed);
+    assert_eq!(rig.store.name_key(), key);
     let kept: Vec<(u64, Vec<u8>)> = (4..10).map(|n| (sequences[n], vec![n as u8])).collect();
     assert_eq!(rig.drain("anna", 4), (kept, 0));
     assert_eq!(rig.account("anna"), (6, 6 * record_len(&[0]), 77));

@@ -101,10 +101,7 @@ mod tests {
 
     use super::*;
 
-    const ID: MessageId = MessageId {
-        sender: 1,
-        number: 2,
-    };
+    const ID: MessageId = MessageId::from_bytes([1; MessageId::LEN]);
 
     #[test]
     fn what_was_taken_is_acknowledged_once_however_it_was_cut() {

@@ -12,6 +12,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::fs::Mode;
 
 use crate::chat;
 use arguments::SettingArguments;
@@ -102,6 +103,8 @@ impl Failure {
 pub fn run() -> ExitCode {
     // A wrong command line ends here, with clap's explanation and exit code 2.
     let arguments = Arguments::parse();
+    // Also the database below makes files, and says nothing of who may read them.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let done = match arguments.command {
         None => serve::run(&arguments.settings),
         Some(Command::Serve(settings)) => serve::run(&settings),

@@ -119,7 +119,7 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use iris_protocol::{Name, classic};
-    use iris_storage::user_hash;
+    use iris_storage::NameKey;
 
     use super::*;
     use crate::shard::{Authenticator, Key, Limits, ShardOptions};
@@ -135,7 +135,7 @@ mod tests {
     /// A shard of two with a user, whose connection it is, and a send to a user of
     /// the other core.
     fn sender() -> (Shard, Key, Vec<u8>) {
-        let home_of = |name: &str| user_hash(1, name).home(2);
+        let home_of = |name: &str| NameKey::new(1).hash(name).home(2);
         let name_at = |core: usize| {
             let names = (0..100).map(|n| format!("user-{n}"));
             let mut at_core = names.filter(|name| home_of(name) == core);
@@ -145,7 +145,7 @@ mod tests {
         let mut shard = Shard::new(ShardOptions {
             core: 0,
             cores: 2,
-            seed: 1,
+            name_key: NameKey::new(1),
             first_number: 1,
             limits: Limits::default(),
             authenticator: Box::new(Everybody),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use iris_protocol::{Name, classic};
-use iris_storage::{Store, StoreOptions, user_hash};
+use iris_storage::{NameKey, Store, StoreOptions};
 
 use super::{Core, CoreOptions, Lanes, Shared, mesh};
 use crate::metrics::Published;
@@ -22,7 +22,7 @@ impl Authenticator for Everybody {
 fn name_at(core: usize) -> String {
     (0..100)
         .map(|n| format!("user-{n}"))
-        .find(|name| user_hash(1, name).home(2) == core)
+        .find(|name| NameKey::new(1).hash(name).home(2) == core)
         .expect("a name with that home")
 }
 
@@ -48,7 +48,7 @@ fn lone_core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::Tem
             Shard::new(ShardOptions {
                 core: 0,
                 cores: 2,
-                seed: 1,
+                name_key: NameKey::new(1),
                 first_number: 1,
                 limits: Limits::default(),
                 authenticator: Box::new(Everybody),

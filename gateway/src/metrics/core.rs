@@ -72,6 +72,7 @@ core_metrics! {
     Counter returned "iris_messages_returned_total" "" "Messages put back into the inbox because the session ended before they were acknowledged";
     Counter lost "iris_messages_lost_total" "" "Stored messages that failed their checks when they were read and were passed over";
     Counter store_failures "iris_store_failures_total" "" "Requests that the store did not do";
+    Counter name_collisions "iris_name_collisions_total" "" "Logins, messages and questions turned away because the store keeps another user under the name's key";
     Counter handed_over "iris_handed_over_total" "" "Connections moved to the home core of their user";
     Counter duplicates_dropped "iris_duplicates_dropped_total" "" "Repeated sends that were known by their id and dropped";
     Counter throttled "iris_throttled_total" "" "Times a sender's socket was left unread because it was over its limits";

@@ -12,7 +12,7 @@
 use iris_protocol::classic::{self, Command};
 use iris_protocol::framed::{self, Decoded, Frame};
 use iris_ring::prefetch;
-use iris_storage::{UserHash, user_hash};
+use iris_storage::UserHash;
 
 use super::Shard;
 use super::envelope::Whom;
@@ -85,7 +85,7 @@ impl Shard {
                 }
             }
             if let Some(target) = self.first_target(segment) {
-                hashes.push(user_hash(self.seed, target));
+                hashes.push(self.name_key.hash(target));
             }
         }
         self.prefetch_sends(&framed);
@@ -109,7 +109,7 @@ impl Shard {
         {
             at += frame_len;
             if let Frame::Send { target, .. } = frame {
-                hashes.push(user_hash(self.seed, target));
+                hashes.push(self.name_key.hash(target));
             }
         }
         self.expect_readers(hashes.iter());

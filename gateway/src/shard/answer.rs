@@ -4,12 +4,13 @@
 //! answer. An answer is given once for each send; a repeat of a send whose
 //! answer is remembered gets it again without being delivered again.
 
+use iris_protocol::Outcome;
 use iris_protocol::framed::{self, Answer};
-use iris_protocol::{MessageId, Outcome};
 
 use super::Shard;
 use super::connection::{Pause, Phase};
 use super::envelope::{self, Envelope};
+use super::ids::Origin;
 use super::limits::THROTTLE_MS;
 use super::slots::Key;
 use super::unacked::{Passport, ReplyTo};
@@ -17,7 +18,7 @@ use super::user::Sends;
 
 impl Shard {
     /// Tells whoever waits for it what became of a message.
-    pub(super) fn answer(&mut self, reply: Option<ReplyTo>, id: MessageId, outcome: Outcome) {
+    pub(super) fn answer(&mut self, reply: Option<ReplyTo>, origin: Origin, outcome: Outcome) {
         if let Outcome::Refused(reason) = outcome {
             self.metrics.count_refusal(reason);
         }
@@ -25,10 +26,10 @@ impl Shard {
             return;
         };
         if core == self.core {
-            self.answered(user, id.number, outcome);
+            self.answered(user, origin.number, outcome);
         } else {
             let batch = &mut self.lanes[usize::from(core)].batch;
-            let number = id.number;
+            let number = origin.number;
             envelope::push(
                 batch,
                 &Envelope::Answer {
@@ -88,13 +89,14 @@ impl Shard {
             && connection.is_framed()
             && connection.has_session()
         {
+            let message = self.ids.of(Origin {
+                sender: connection.sender_id,
+                number: sequence,
+            });
             let outbox = connection.outbox.get_or_insert_with(|| self.pool.outbox());
             outbox.answers.push(Answer {
                 sequence,
-                id: MessageId {
-                    sender: connection.sender_id,
-                    number: sequence,
-                },
+                id: message,
                 outcome,
             });
             self.mark_dirty(id);
@@ -129,9 +131,9 @@ impl Shard {
     }
 
     /// The passport of a message as its reader's outbox keeps it.
-    pub(super) fn reply_of(from: ReplyTo, id: MessageId) -> Option<ReplyTo> {
+    pub(super) fn reply_of(from: ReplyTo, origin: Origin) -> Option<ReplyTo> {
         // Numbers of the gateway's own are of classic senders, who know no answers.
-        (id.number <= iris_protocol::SEQUENCE_MAX).then_some(from)
+        (origin.number <= iris_protocol::SEQUENCE_MAX).then_some(from)
     }
 
     /// Slows down a sender whose messages the store cannot take as fast as they come.
@@ -164,10 +166,10 @@ impl Passport {
     /// The passport of a parcel.
     pub(super) fn of(parcel: &envelope::Parcel<'_>) -> Passport {
         Passport {
-            id: parcel.id,
+            origin: parcel.origin,
             sent_at_ms: parcel.sent_at_ms,
             expires_at_ms: parcel.expires_at_ms,
-            reply: Shard::reply_of(parcel.from, parcel.id),
+            reply: Shard::reply_of(parcel.from, parcel.origin),
         }
     }
 }

@@ -132,7 +132,7 @@ pub struct Connection {
     /// The user's name, while it has one: a message is stamped without a look at
     /// the user itself.
     pub name: Option<Rc<str>>,
-    /// First half of the ids of the user's messages.
+    /// What the user's messages have in common, see [`Origin`](super::ids::Origin).
     pub sender_id: u64,
     /// Where it stands.
     pub phase: Phase,

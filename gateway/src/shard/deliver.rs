@@ -53,17 +53,18 @@ impl Shard {
             return;
         };
         if user.name.as_bytes() != parcel.target.as_bytes() {
+            self.metrics.name_collisions += 1;
             self.answer(
-                Self::reply_of(parcel.from, parcel.id),
-                parcel.id,
+                Self::reply_of(parcel.from, parcel.origin),
+                parcel.origin,
                 Outcome::Refused(RefusalReason::BadTarget),
             );
             return;
         }
         if is_expired(parcel.expires_at_ms, self.now.unix_ms) {
             self.answer(
-                Self::reply_of(parcel.from, parcel.id),
-                parcel.id,
+                Self::reply_of(parcel.from, parcel.origin),
+                parcel.origin,
                 Outcome::Refused(RefusalReason::Expired),
             );
             self.forget_if_done(user_key);
@@ -119,12 +120,13 @@ impl Shard {
         let is_framed = connection.is_framed();
         let outbox = connection.outbox.get_or_insert_with(|| self.pool.outbox());
         if is_framed {
+            let message = self.ids.of(delivery.passport.origin);
             let len = framed::encode::deliver_len(delivery.sender.len(), delivery.payload.len());
             outbox.push(&mut self.pool, len, |out| {
                 framed::encode::deliver(
                     out,
                     number,
-                    delivery.passport.id,
+                    message,
                     delivery.passport.sent_at_ms,
                     delivery.sender,
                     delivery.payload,
@@ -242,7 +244,11 @@ impl Shard {
     /// burned for it; 0 if it is not there.
     fn acknowledged(&mut self, entry: &Unacked) -> u64 {
         self.metrics.delivered += 1;
-        self.answer(entry.passport.reply, entry.passport.id, Outcome::Delivered);
+        self.answer(
+            entry.passport.reply,
+            entry.passport.origin,
+            Outcome::Delivered,
+        );
         match entry.stored {
             Stored::No | Stored::Failed(_) => 0,
             Stored::At(sequence) => sequence + 1,

@@ -6,13 +6,14 @@
 //! A page is asked for when what the reader has not taken leaves room for it; how
 //! late it acknowledges does not matter, since what it drains is in the store.
 
-use iris_protocol::{MessageId, Outcome, RefusalReason};
+use iris_protocol::{Outcome, RefusalReason};
 use iris_storage::{Request, StoredMessage};
 
 use super::Shard;
 use super::connection::Phase;
 use super::deliver::{Delivery, is_expired};
 use super::envelope::{self, Envelope};
+use super::ids::Origin;
 use super::inbox::Pending;
 use super::limits::{PAGE_MESSAGES, STORE_RETRY_MS};
 use super::slots::Key;
@@ -63,7 +64,7 @@ impl Shard {
         });
         self.effects.store.push(Request::Page {
             token: token as u64,
-            user: user.hash(self.seed),
+            user: user.hash(self.name_key),
             name: Box::from(&*user.name),
             from: user.next_sequence,
             messages_max: PAGE_MESSAGES
@@ -95,7 +96,7 @@ impl Shard {
             if let Stored::Failed(reason) = folded.stored {
                 // It has been with its reader for a page and more: nobody waits longer.
                 let refused = Outcome::Refused(reason);
-                self.answer(folded.passport.reply, folded.passport.id, refused);
+                self.answer(folded.passport.reply, folded.passport.origin, refused);
             }
         }
     }
@@ -134,7 +135,7 @@ impl Shard {
                         payload: view.payload,
                         stored: Stored::At(message.sequence),
                         passport: Passport {
-                            id: MessageId {
+                            origin: Origin {
                                 sender: view.id_sender,
                                 number: view.id_number,
                             },
@@ -171,7 +172,7 @@ impl Shard {
                 if is_expired(parcel.expires_at_ms, self.now.unix_ms) {
                     let passport = Passport::of(&parcel);
                     let expired = Outcome::Refused(RefusalReason::Expired);
-                    self.answer(passport.reply, passport.id, expired);
+                    self.answer(passport.reply, passport.origin, expired);
                     continue;
                 }
                 let delivery = Delivery {

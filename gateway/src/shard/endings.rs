@@ -43,7 +43,7 @@ impl Shard {
         user.last_seen_ms = unix_ms;
         let waiting = std::mem::replace(&mut user.waiting, Key::NONE);
         let name = Box::from(&*user.name);
-        let hash = user.hash(self.seed);
+        let hash = user.hash(self.name_key);
         self.effects.store.push(Request::Seen {
             user: hash,
             name,

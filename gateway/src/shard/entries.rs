@@ -111,9 +111,9 @@ impl Entries {
 mod tests {
     use std::collections::VecDeque;
 
-    use iris_protocol::MessageId;
     use proptest::prelude::*;
 
+    use super::super::ids::Origin;
     use super::super::slots::Key;
     use super::super::unacked::{Ms48, NO_REPLY};
     use super::*;
@@ -121,7 +121,7 @@ mod tests {
     fn entry(end: u64) -> Entry {
         Entry {
             end,
-            id: MessageId {
+            origin: Origin {
                 sender: 0,
                 number: end,
             },

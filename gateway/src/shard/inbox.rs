@@ -13,6 +13,7 @@ use super::envelope::{self, Envelope, Parcel};
 use super::limits::STORE_RETRY_MS;
 use super::slots::Key;
 use super::unacked::{Passport, Stored};
+use super::user::Follower;
 
 /// A message's append that waits for the store.
 pub(super) struct Append {
@@ -73,7 +74,7 @@ impl Shard {
         if after > self.limits.store_pending_bytes_max {
             self.answer(
                 passport.reply,
-                passport.id,
+                passport.origin,
                 Outcome::Refused(RefusalReason::Overloaded),
             );
             self.forget_if_done(user_key);
@@ -92,7 +93,7 @@ impl Shard {
                 let passport = Passport::of(&parcel);
                 if is_expired(passport.expires_at_ms, self.now.unix_ms) {
                     let expired = Outcome::Refused(RefusalReason::Expired);
-                    self.answer(passport.reply, passport.id, expired);
+                    self.answer(passport.reply, passport.origin, expired);
                     continue;
                 }
                 self.metrics.spilled += 1;
@@ -116,8 +117,8 @@ impl Shard {
         record::encode(
             &mut bytes,
             &NewRecord {
-                id_sender: passport.id.sender,
-                id_number: passport.id.number,
+                id_sender: passport.origin.sender,
+                id_number: passport.origin.number,
                 sent_at_ms: passport.sent_at_ms,
                 expires_at_ms: passport.expires_at_ms,
                 sender,
@@ -136,7 +137,7 @@ impl Shard {
         }));
         self.effects.store.push(Request::Append {
             token: token as u64,
-            user: user.hash(self.seed),
+            user: user.hash(self.name_key),
             name: Box::from(&*user.name),
             record: bytes,
         });
@@ -189,7 +190,7 @@ impl Shard {
                     // While the session has it, its reader may yet acknowledge it.
                     if !stays_given {
                         let expired = Outcome::Refused(RefusalReason::Expired);
-                        self.answer(entry.passport.reply, entry.passport.id, expired);
+                        self.answer(entry.passport.reply, entry.passport.origin, expired);
                     }
                     return Stored::Failed(RefusalReason::Expired);
                 }
@@ -202,7 +203,7 @@ impl Shard {
                 && !stays_given
             {
                 let refused = Outcome::Refused(reason);
-                self.answer(entry.passport.reply, entry.passport.id, refused);
+                self.answer(entry.passport.reply, entry.passport.origin, refused);
             }
             entry.stored
         });
@@ -238,7 +239,7 @@ impl Shard {
         });
         self.effects.store.push(Request::Burn {
             token: token as u64,
-            user: user.hash(self.seed),
+            user: user.hash(self.name_key),
             name: Box::from(&*user.name),
             head: user.head,
         });
@@ -277,6 +278,13 @@ impl Shard {
                 self.page(user, session_number, &messages, next, end);
             }
             (
+                Pending::Page { user, .. } | Pending::Welcome { user, .. },
+                Reply::Failed {
+                    error: FailureKind::NameCollision,
+                    ..
+                },
+            ) => self.name_collided(user),
+            (
                 Pending::Page {
                     user,
                     session_number,
@@ -297,12 +305,18 @@ impl Shard {
                 },
                 reply,
             ) => {
-                let last_seen_ms = match reply {
-                    Reply::Account { last_seen_ms, .. } => last_seen_ms,
-                    _ => 0,
-                };
                 self.request_done(user);
-                self.last_seen_known(user, core, connection, last_seen_ms);
+                let follower = Follower { core, connection };
+                match reply {
+                    Reply::Account { last_seen_ms, .. } => {
+                        self.last_seen_known(user, follower, last_seen_ms);
+                    }
+                    Reply::Failed {
+                        error: FailureKind::NameCollision,
+                        ..
+                    } => self.inquiry_collided(user, follower),
+                    _ => self.last_seen_known(user, follower, 0),
+                }
                 self.forget_if_done(user);
             }
             (Pending::Append(append), _) => self.appended(&append, Err(FailureKind::BadRequest)),
@@ -330,7 +344,11 @@ impl Shard {
             Ok(sequence) => {
                 user.tail_sequence = sequence + 1;
                 self.metrics.stored += 1;
-                self.answer(append.passport.reply, append.passport.id, Outcome::Stored);
+                self.answer(
+                    append.passport.reply,
+                    append.passport.origin,
+                    Outcome::Stored,
+                );
                 let is_with_reader =
                     append.acknowledged || self.note_stored(append, Stored::At(sequence));
                 if is_with_reader && let Some(user) = self.users.get_mut(user_key) {
@@ -341,14 +359,18 @@ impl Shard {
                 }
             }
             Err(error) => {
-                self.metrics.store_failures += 1;
+                if error == FailureKind::NameCollision {
+                    self.metrics.name_collisions += 1;
+                } else {
+                    self.metrics.store_failures += 1;
+                }
                 let reason = reason_of(error);
                 if append.given.is_some() && self.note_stored(append, Stored::Failed(reason)) {
                     // The session still has it: its reader may yet acknowledge it.
                 } else if !append.acknowledged {
                     self.answer(
                         append.passport.reply,
-                        append.passport.id,
+                        append.passport.origin,
                         Outcome::Refused(reason),
                     );
                 }

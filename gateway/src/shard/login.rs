@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use iris_protocol::framed::{self, Welcome};
 use iris_protocol::{CloseReason, Protocol, classic};
-use iris_storage::{Request, user_hash};
+use iris_storage::Request;
 
 use super::connection::{Connection, Phase};
 use super::envelope::{self, Envelope};
@@ -50,7 +50,7 @@ impl Shard {
 
     /// Logs in here, or sends the connection to the user's home.
     fn begin_login(&mut self, id: Key, name: &str) {
-        let home = user_hash(self.seed, name).home(usize::from(self.cores)) as u16;
+        let home = self.name_key.hash(name).home(usize::from(self.cores)) as u16;
         if home == self.core {
             self.login_here(id, name);
         } else if let Some(connection) = self.connections.get_mut(id) {
@@ -137,12 +137,12 @@ impl Shard {
     /// session it takes over from has ended.
     fn login_here(&mut self, id: Key, name: &str) {
         self.effects.connections.push(Effect::AtHome(id));
-        let hash = user_hash(self.seed, name);
+        let hash = self.name_key.hash(name);
         let user_key = self.user_entry(hash, name);
         let user = self.users.get_mut(user_key).expect("user_entry made it");
         if *user.name != *name {
-            // Two names with one 128-bit hash: the second cannot be served.
-            self.close(id, CloseReason::Internal);
+            self.metrics.name_collisions += 1;
+            self.close(id, CloseReason::NameCollision);
             return;
         }
         let (older, overtaken) = (user.session, user.waiting);
@@ -205,7 +205,7 @@ impl Shard {
         user.next_sequence = user.head;
         connection.user = user_key;
         connection.name = Some(Rc::clone(&user.name));
-        connection.sender_id = user.sender_id(self.seed);
+        connection.sender_id = user.sender_id(self.name_key);
         connection.had_user = true;
         connection.received_at_ms = self.now.core_ms;
         connection.drains = true;
@@ -254,7 +254,7 @@ impl Shard {
         });
         self.effects.store.push(Request::Account {
             token: token as u64,
-            user: user.hash(self.seed),
+            user: user.hash(self.name_key),
             name: Box::from(&*user.name),
         });
     }
@@ -277,6 +277,24 @@ impl Shard {
                 self.check_within(id, STORE_RETRY_MS);
             }
             _ => self.welcome(id, 0),
+        }
+        self.forget_if_done(user_key);
+    }
+
+    /// The store keeps another user under this one's key: there is no inbox for this
+    /// session, and asking again gives nothing else while that account lives.
+    pub(super) fn name_collided(&mut self, user_key: Key) {
+        self.request_done(user_key);
+        if let Some(user) = self.users.get_mut(user_key) {
+            if let Some(drain) = user.drain.as_deref_mut() {
+                // No page is asked for while the last bytes go out.
+                drain.page_asked = true;
+            }
+            let session = user.session;
+            if !self.is_closing(session) {
+                self.metrics.name_collisions += 1;
+                self.close(session, CloseReason::NameCollision);
+            }
         }
         self.forget_if_done(user_key);
     }

@@ -28,6 +28,7 @@ mod effects;
 mod endings;
 mod entries;
 mod envelope;
+mod ids;
 mod inbox;
 mod limits;
 mod login;
@@ -46,15 +47,19 @@ mod unread;
 mod user;
 mod wheel;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use iris_protocol::CloseReason;
-use iris_storage::UserHash;
+use iris_storage::{NameKey, UserHash};
 use slab::Slab;
 
 use crate::metrics::CoreMetrics;
 use connection::{Connection, Pause, Phase};
+use ids::Ids;
 use inbox::Pending;
 use pool::Pool;
 use slots::Slots;
@@ -88,8 +93,8 @@ pub struct ShardOptions {
     pub core: u16,
     /// How many cores there are.
     pub cores: u16,
-    /// Seed of the users' hashes, from the data folder.
-    pub seed: u64,
+    /// The key of the data folder, under which users' names are hashed.
+    pub name_key: NameKey,
     /// First number for messages of classic senders; above all that were ever
     /// given out, such as the Unix time in nanoseconds.
     pub first_number: u64,
@@ -121,7 +126,8 @@ struct Lane {
 pub struct Shard {
     core: u16,
     cores: u16,
-    seed: u64,
+    name_key: NameKey,
+    ids: Ids,
     limits: Limits,
     authenticator: Box<dyn Authenticator>,
     now: Now,
@@ -166,7 +172,8 @@ impl Shard {
         Shard {
             core: options.core,
             cores: options.cores,
-            seed: options.seed,
+            name_key: options.name_key,
+            ids: Ids::new(options.name_key),
             limits: options.limits,
             authenticator: options.authenticator,
             now: Now::default(),
@@ -393,7 +400,7 @@ impl Shard {
         if let Some(user) = self.users.get(user_key)
             && user.is_forgettable()
         {
-            self.directory.remove(&user.hash(self.seed));
+            self.directory.remove(&user.hash(self.name_key));
             self.users.remove(user_key);
         }
     }

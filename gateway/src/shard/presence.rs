@@ -6,7 +6,7 @@
 
 use iris_protocol::framed::{self, Presence};
 use iris_protocol::{ErrorCode, Name};
-use iris_storage::{Request, user_hash};
+use iris_storage::Request;
 
 use super::Shard;
 use super::envelope::{self, Envelope, Inquiry, Notice};
@@ -54,7 +54,7 @@ impl Shard {
     }
 
     fn send_inquiry(&mut self, id: Key, inquiry: Inquiry, name: &str) {
-        let home = user_hash(self.seed, name).home(usize::from(self.cores));
+        let home = self.name_key.hash(name).home(usize::from(self.cores));
         if home == usize::from(self.core) {
             self.inquired(self.core, id, inquiry, name);
         } else {
@@ -72,22 +72,22 @@ impl Shard {
     /// A connection of some core asks about a user of this one.
     pub(super) fn inquired(&mut self, core: u16, connection: Key, inquiry: Inquiry, name: &str) {
         let follower = Follower { core, connection };
-        let hash = user_hash(self.seed, name);
+        let hash = self.name_key.hash(name);
         if inquiry == Inquiry::Unfollow {
-            if let Some(user_key) = self.directory.get(&hash).copied() {
-                if let Some(user) = self.users.get_mut(user_key)
-                    && let Some(followers) = user.followers.as_mut()
-                {
-                    followers.0.retain(|other| *other != follower);
-                    if followers.0.is_empty() {
-                        user.followers = None;
-                    }
-                }
+            if let Some(user_key) = self.directory.get(&hash).copied()
+                && self.is_named(user_key, name)
+            {
+                self.remove_follower(user_key, follower);
                 self.forget_if_done(user_key);
             }
             return;
         }
         let user_key = self.user_entry(hash, name);
+        if !self.is_named(user_key, name) {
+            self.metrics.name_collisions += 1;
+            self.tell_presence(follower, name, None, Notice::NameCollision);
+            return;
+        }
         let Some(user) = self.users.get_mut(user_key) else {
             return;
         };
@@ -126,26 +126,42 @@ impl Shard {
         }
     }
 
+    fn is_named(&self, user_key: Key, name: &str) -> bool {
+        self.users
+            .get(user_key)
+            .is_some_and(|user| *user.name == *name)
+    }
+
+    fn remove_follower(&mut self, user_key: Key, follower: Follower) {
+        if let Some(user) = self.users.get_mut(user_key)
+            && let Some(followers) = user.followers.as_mut()
+        {
+            followers.0.retain(|other| *other != follower);
+            if followers.0.is_empty() {
+                user.followers = None;
+            }
+        }
+    }
+
+    /// The store keeps another user under the key of the one that was asked about.
+    pub(super) fn inquiry_collided(&mut self, user_key: Key, follower: Follower) {
+        self.metrics.name_collisions += 1;
+        self.remove_follower(user_key, follower);
+        if let Some(user) = self.users.get(user_key) {
+            let name = std::rc::Rc::clone(&user.name);
+            self.tell_presence(follower, &name, None, Notice::NameCollision);
+        }
+    }
+
     /// The store said when a user was last seen.
-    pub(super) fn last_seen_known(
-        &mut self,
-        user_key: Key,
-        core: u16,
-        connection: Key,
-        last_seen_ms: u64,
-    ) {
+    pub(super) fn last_seen_known(&mut self, user_key: Key, follower: Follower, last_seen_ms: u64) {
         let Some(user) = self.users.get_mut(user_key) else {
             return;
         };
         user.last_seen_ms = user.last_seen_ms.max(last_seen_ms);
         let away_since_ms = (!user.is_online()).then_some(user.last_seen_ms);
         let name = std::rc::Rc::clone(&user.name);
-        self.tell_presence(
-            Follower { core, connection },
-            &name,
-            away_since_ms,
-            Notice::Answer,
-        );
+        self.tell_presence(follower, &name, away_since_ms, Notice::Answer);
     }
 
     /// A user of this core came or went: its followers are told.
@@ -210,9 +226,14 @@ impl Shard {
         if notice != Notice::Change {
             interest.inquiries = interest.inquiries.saturating_sub(1);
         }
-        if notice == Notice::FollowRefused {
+        let refusal = match notice {
+            Notice::FollowRefused => Some(ErrorCode::FollowersLimit),
+            Notice::NameCollision => Some(ErrorCode::BadName),
+            Notice::Answer | Notice::Change => None,
+        };
+        if let Some(code) = refusal {
             interest.follows.retain(|followed| **followed != *name);
-            self.push_error(id, ErrorCode::FollowersLimit, name.as_bytes());
+            self.push_error(id, code, name.as_bytes());
             return;
         }
         let Ok(user) = Name::parse(name.as_bytes()) else {

@@ -4,13 +4,14 @@
 //! shard, here or over a lane, exactly once; a lane without room stops its
 //! sender from being read until there is room, so nothing is dropped.
 
-use iris_protocol::{MessageId, Name, Outcome, RefusalReason, SEQUENCE_MAX};
-use iris_storage::{UserHash, user_hash};
+use iris_protocol::{Name, Outcome, RefusalReason, SEQUENCE_MAX};
+use iris_storage::UserHash;
 
 use super::Shard;
 use super::ahead::BLOCK;
 use super::connection::Pause;
 use super::envelope::{self, Envelope, Envelopes, Parcel};
+use super::ids::Origin;
 use super::slots::Key;
 use super::unacked::ReplyTo;
 use super::user::{Send, Sends};
@@ -48,7 +49,7 @@ impl Shard {
             sequence,
             ttl_seconds,
         };
-        let hash = user_hash(self.seed, target.as_bytes());
+        let hash = self.name_key.hash(target.as_bytes());
         self.route(id, target, hash, Some(send), payload)
     }
 
@@ -127,7 +128,7 @@ impl Shard {
                 core: self.core,
                 user: user_key,
             },
-            id: MessageId {
+            origin: Origin {
                 sender: sender_id,
                 number,
             },

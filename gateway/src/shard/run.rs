@@ -8,7 +8,7 @@
 
 use iris_protocol::{Name, classic};
 use iris_ring::prefetch;
-use iris_storage::{UserHash, user_hash};
+use iris_storage::UserHash;
 
 use super::Shard;
 use super::ahead::{BLOCK, LINE};
@@ -84,7 +84,7 @@ impl Shard {
     ) -> Sighted<'a> {
         Sighted {
             target,
-            hash: user_hash(self.seed, target.as_bytes()),
+            hash: self.name_key.hash(target.as_bytes()),
             payload,
             end,
         }

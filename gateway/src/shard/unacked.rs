@@ -3,8 +3,9 @@
 //!
 //! Owner: the outbox of its reader's connection.
 
-use iris_protocol::{MessageId, RefusalReason};
+use iris_protocol::RefusalReason;
 
+use super::ids::Origin;
 use super::slots::Key;
 
 /// Whom to tell what became of a message: the sender's home and its user there.
@@ -19,8 +20,8 @@ pub struct ReplyTo {
 /// What a message needs besides its bytes to return to an inbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Passport {
-    /// Identity that a repeat keeps.
-    pub id: MessageId,
+    /// Which message it is; a repeat has the same.
+    pub origin: Origin,
     /// Unix time of sending, milliseconds.
     pub sent_at_ms: u64,
     /// Unix time after which it is not delivered any more; 0 is never.
@@ -59,7 +60,7 @@ pub struct Unacked {
 #[repr(C, align(64))]
 pub(super) struct Entry {
     pub(super) end: u64,
-    pub(super) id: MessageId,
+    pub(super) origin: Origin,
     pub(super) expires_at_ms: u64,
     /// See [`Stored::pack`].
     pub(super) stored: u64,
@@ -124,7 +125,7 @@ impl Entry {
         Unacked {
             stored: Stored::unpack(self.stored),
             passport: Passport {
-                id: self.id,
+                origin: self.origin,
                 sent_at_ms: self.sent_at_ms.ms(),
                 expires_at_ms: self.expires_at_ms,
                 reply: self.reply(),

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use iris_protocol::Outcome;
 use iris_ring::prefetch;
-use iris_storage::{UserHash, user_hash};
+use iris_storage::{NameKey, UserHash};
 
 use super::search::partition_point;
 use super::slots::Key;
@@ -171,16 +171,16 @@ impl User {
         }
     }
 
-    /// First half of the ids of its messages: the same for as long as the store
-    /// lives, so that a repeat keeps its id.
-    pub fn sender_id(&self, seed: u64) -> u64 {
-        (self.hash(seed).0 >> 64) as u64
+    /// What its messages have in common: the same for as long as the store
+    /// lives, so that a repeat is known.
+    pub fn sender_id(&self, key: NameKey) -> u64 {
+        (self.hash(key).0 >> 64) as u64
     }
 
     /// Hash of the name; worked out again, because the store asks for it seldom and
     /// every user would carry it.
-    pub fn hash(&self, seed: u64) -> UserHash {
-        user_hash(seed, self.name.as_bytes())
+    pub fn hash(&self, key: NameKey) -> UserHash {
+        key.hash(self.name.as_bytes())
     }
 
     /// Whether a session is attached.

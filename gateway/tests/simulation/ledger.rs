@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use iris_protocol::Outcome;
+use iris_protocol::{MessageId, Outcome};
 
 /// A message as the ledger knows it: the payload says who sent it to whom, and
 /// its place among that sender's messages.
@@ -70,6 +70,9 @@ pub struct Ledger {
     /// A refused send that is repeated comes when it is repeated.
     pub order_of_repeats_is_open: bool,
     pub deliveries: u64,
+    /// Whose message has which id, and the other way round.
+    of_id: HashMap<MessageId, (usize, u64)>,
+    id_of: HashMap<(usize, u64), MessageId>,
 }
 
 impl Ledger {
@@ -94,6 +97,14 @@ impl Ledger {
             "order: {message:?} came first after number {newest}"
         );
         *newest = message.number.max(*newest);
+    }
+
+    /// A client saw this id with a message of a framed sender.
+    pub fn identified(&mut self, id: MessageId, message: (usize, u64)) {
+        let known = *self.id_of.entry(message).or_insert(id);
+        assert_eq!(known, id, "a message keeps its id");
+        let owner = *self.of_id.entry(id).or_insert(message);
+        assert_eq!(owner, message, "no two messages share an id");
     }
 
     /// The gateway promised something about a message.

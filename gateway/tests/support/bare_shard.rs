@@ -4,7 +4,7 @@
 
 use iris_gateway::shard::{Authenticator, BLOCK, Effect, Key, Limits, Now, Shard, ShardOptions};
 use iris_protocol::{Name, classic};
-use iris_storage::{Reply, Request};
+use iris_storage::{NameKey, Reply, Request};
 
 struct Everybody;
 
@@ -27,7 +27,7 @@ impl Bare {
         let mut shard = Shard::new(ShardOptions {
             core: 0,
             cores: 1,
-            seed: 7,
+            name_key: NameKey::new(7),
             first_number: 1,
             limits: Limits::default(),
             authenticator: Box::new(Everybody),

@@ -6,9 +6,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use iris_storage::{
-    NewRecord, Reply, Request, Store, StoreClient, StoreOptions, record, user_hash,
-};
+use iris_storage::{NewRecord, Reply, Request, Store, StoreClient, StoreOptions, record};
 
 /// As the gateway has it: who makes a record is never who lets go of it.
 #[global_allocator]
@@ -49,7 +47,7 @@ impl Desk {
 
     /// Submits an append of `payload` for the user with this name.
     pub fn append(&mut self, token: u64, name: &str, payload: &[u8]) {
-        let user = user_hash(self.store.seed(), name);
+        let user = self.store.name_key().hash(name);
         let mut bytes = Vec::new();
         let new = NewRecord {
             id_sender: 1,

@@ -4,14 +4,17 @@
 //! database that has failed on it cannot be opened; with the ballast gone both fit. It is a file of ours like any
 //! other: whoever is short of space and finds it may remove it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use tracing::{info, warn};
 
-const NAME: &str = "BALLAST";
+use crate::synced_file;
+
+/// Its name in the data folder.
+pub(crate) const BALLAST: &str = "BALLAST";
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// The ballast of a data folder.
@@ -24,7 +27,7 @@ pub(crate) struct Ballast {
 impl Ballast {
     /// Finds out whether the folder has one. None is ever made if `bytes` is 0.
     pub(crate) fn new(folder: &Path, bytes: u64) -> Ballast {
-        let path = folder.join(NAME);
+        let path = folder.join(BALLAST);
         let held = path.exists();
         Ballast { path, bytes, held }
     }
@@ -63,7 +66,7 @@ impl Ballast {
     }
 
     fn make(&self) -> io::Result<()> {
-        let mut file = File::create(&self.path)?;
+        let mut file = synced_file::create(&self.path)?;
         match fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
             Err(rustix::io::Errno::OPNOTSUPP) => {
                 let chunk = vec![0; CHUNK_BYTES];

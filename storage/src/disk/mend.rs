@@ -9,7 +9,7 @@
 //! That concerns the newest journal: a sealed one and every table were synced before anything relied on them. The
 //! names of all files are synced as well.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -20,12 +20,13 @@ use crate::synced_file;
 const PAGE_BYTES: usize = 4096;
 const CHUNK_BYTES: usize = 256 * PAGE_BYTES;
 const JOURNAL_EXTENSION: &str = "jnl";
-const PROBE: &str = "PROBE";
+/// The name in the data folder of what is written to try the disk.
+pub(crate) const PROBE: &str = "PROBE";
 
 /// Whether the disk takes a write and a sync: asked before a database that can still be read is closed.
 pub(super) fn probe(folder: &Path) -> io::Result<()> {
     let path = folder.join(PROBE);
-    let written = File::create(&path).and_then(|mut file| {
+    let written = synced_file::create(&path).and_then(|mut file| {
         file.write_all(&[0; PAGE_BYTES])?;
         file.sync_all()
     });

@@ -10,8 +10,9 @@ mod mend;
 mod space;
 mod watch;
 
-pub(crate) use ballast::Ballast;
+pub(crate) use ballast::{BALLAST, Ballast};
 pub(crate) use condition::Condition;
 pub use condition::StoreState;
+pub(crate) use mend::PROBE;
 pub(crate) use space::{Order, Space, free_bytes};
 pub(crate) use watch::{Notice, Patient, Watch};

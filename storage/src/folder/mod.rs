@@ -1,36 +1,34 @@
-//! The data folder: ours alone, of a format we know, with its seed.
+//! The data folder: ours alone, of a format we know, with its key.
 //!
 //! Used while the store opens and closes. What lies in it:
 //! - `LOCK`: locked (flock) by the process that has the folder open; holds its process id, for people;
-//! - `FORMAT`: version of everything in here, the random seed of the user hashes, and how many databases there
+//! - `FORMAT`: version of everything in here, the random key of the users' names, and how many databases there
 //!   are. Written once; see `format`;
 //! - `SEQUENCE`: see the sequence counter;
 //! - `inbox-0/`, `inbox-1/`, …: the databases;
 //! - `SYNCED-0`, `SYNCED-1`, …: what each of them must show at least;
 //! - `damaged/`: copies of files that were found damaged, for people to look at or to delete.
 //!
-//! Version 1 had one database, `inbox`, and no word of their number. Such a folder becomes one of version 2 with one
-//! database when it is opened: first the database gets its new name, then FORMAT its new content. Killed in between,
-//! it is still of version 1, and the next open goes on from there.
-//!
-//! Invariants: one process at a time; nothing is written into a folder that holds something else.
+//! Invariants: one process at a time; nothing is written into a folder that holds something else; whoever can read the
+//! folder knows the key, so nobody but the owner can, and the files here are no links to others.
 
 mod format;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::disk::{BALLAST, PROBE};
 use crate::error::StoreError;
+use crate::name_key::NameKey;
 use crate::options::DATABASES_MAX;
 use crate::recovery::synced::Synced;
 use crate::synced_file;
 use crate::user::Place;
-use format::{Format, VERSION, VERSION_ONE};
-
-const DATABASE_OF_VERSION_ONE: &str = "inbox";
+use format::Format;
 
 /// Far more than any of our small files has.
 const FILE_LEN_MAX: u64 = 4096;
@@ -54,12 +52,14 @@ impl Folder {
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(path).map_err(failed(path, "creating the folder"))?;
+                synced_file::create_folder(path).map_err(failed(path, "creating the folder"))?;
                 synced_file::sync_folder_of(path)
                     .map_err(failed(path, "syncing the folder above"))?;
             }
             Err(error) => return Err(failed(path, "looking at the folder")(error)),
         }
+        warn_if_open_to_others(path);
+        refuse_links(path)?;
         let format_path = path.join("FORMAT");
         if !format_path.exists() {
             refuse_foreign(path)?;
@@ -67,11 +67,7 @@ impl Folder {
         let lock = lock(path)?;
         // Looked at again under the lock: another process may have written it in between.
         let format = if format_path.exists() {
-            let (version, format) = format::read(&format_path)?;
-            if version == VERSION_ONE {
-                upgrade(path, &format_path, &format)?;
-            }
-            format
+            format::read(&format_path)?
         } else {
             format::create(&format_path, databases)?
         };
@@ -111,7 +107,7 @@ impl Folder {
         };
         let lock = lock(path)?;
         let format = Format {
-            seed: marked.seed,
+            name_key: marked.name_key,
             databases: usize::try_from(marked.databases)
                 .unwrap_or(DATABASES_MAX)
                 .clamp(1, DATABASES_MAX),
@@ -128,8 +124,8 @@ impl Folder {
         &self.path
     }
 
-    pub(crate) fn seed(&self) -> u64 {
-        self.format.seed
+    pub(crate) fn name_key(&self) -> NameKey {
+        self.format.name_key
     }
 
     /// How many databases there are.
@@ -169,24 +165,27 @@ fn synced_path(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("SYNCED-{number}"))
 }
 
-/// Takes a folder of version 1 on to this version.
-fn upgrade(folder: &Path, format_path: &Path, format: &Format) -> Result<(), StoreError> {
-    let old = folder.join(DATABASE_OF_VERSION_ONE);
-    // Neither is there if version 1 was killed before its database was complete.
-    if old.exists() {
-        fs::rename(&old, database_path(folder, 0))
-            .map_err(failed(&old, "renaming the database"))?;
+/// Whoever can enter may read the key and the messages.
+fn warn_if_open_to_others(path: &Path) {
+    let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+        let path = path.display();
+        tracing::warn!("others can enter the data folder; `chmod 700 {path}` keeps them out");
     }
-    // Also if a killed process renamed it: what FORMAT says must be on disk after it.
-    synced_file::sync_folder_of(format_path).map_err(failed(folder, "syncing the folder"))?;
-    let unfinished = old.with_extension(UNFINISHED_SUFFIX);
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)
-            .map_err(failed(&unfinished, "removing an unfinished database"))?;
+}
+
+/// Our files are opened without following links; this says it of all of them at once, and says what to do.
+fn refuse_links(path: &Path) -> Result<(), StoreError> {
+    let single = ["LOCK", "FORMAT", "SEQUENCE", BALLAST, PROBE].map(|name| path.join(name));
+    let marks = (0..DATABASES_MAX).map(|number| synced_path(path, number));
+    match single
+        .into_iter()
+        .chain(marks)
+        .find(|file| file.is_symlink())
+    {
+        Some(path) => Err(StoreError::Link { path }),
+        None => Ok(()),
     }
-    format::write(format_path, format)?;
-    tracing::info!(folder = %folder.display(), "the data folder was brought to format {VERSION}");
-    Ok(())
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
@@ -216,11 +215,8 @@ fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
 
 fn lock(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join("LOCK");
-    let mut file = File::options()
+    let mut file = synced_file::to_write()
         .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
         .open(&path)
         .map_err(failed(&path, "opening the lock file"))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -96,7 +96,7 @@ fn look(folder: &Folder) -> Result<(Survey, Vec<String>), StoreError> {
     let (mut all, mut differences) = (Survey::default(), Vec::new());
     for (number, tables) in databases.iter().enumerate() {
         let path = folder.database_path(number);
-        let found = survey(tables, folder.seed()).map_err(|kind| StoreError::Damaged {
+        let found = survey(tables, folder.name_key()).map_err(|kind| StoreError::Damaged {
             path: path.clone(),
             what: format!("its accounts are {kind}"),
         })?;

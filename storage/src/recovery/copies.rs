@@ -53,7 +53,7 @@ pub(super) fn keep(
 ) -> io::Result<PathBuf> {
     let name = free_name(data, database, UNFINISHED)?;
     let partial = name.with_extension(PARTIAL);
-    fs::create_dir(&partial)?;
+    synced_file::create_folder(&partial)?;
     for (number, path) in journals {
         let copy = partial.join(format!("{number}.jnl"));
         fs::copy(path, &copy)?;
@@ -65,7 +65,9 @@ pub(super) fn keep(
         // Nobody writes to a table, so a second name will do.
         match fs::hard_link(&path, &copy).or_else(|_| fs::copy(&path, &copy).map(drop)) {
             // An empty one stands for a table that is gone.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => drop(File::create(&copy)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                drop(synced_file::create(&copy)?)
+            }
             kept => kept?,
         }
     }
@@ -112,7 +114,7 @@ pub(super) fn tables(copy: &Path) -> io::Result<Vec<(TableName, PathBuf)>> {
 /// A name that no copy has yet: the clock may have been set back.
 fn free_name(data: &Path, database: &Path, extension: &str) -> io::Result<PathBuf> {
     let kept = data.join(DAMAGED);
-    fs::create_dir_all(&kept)?;
+    synced_file::create_folder(&kept)?;
     synced_file::sync_folder_of(&kept)?;
     let database = name_of(database);
     let name = |at_ms: u64| kept.join(format!("{at_ms}-{database}.{extension}"));

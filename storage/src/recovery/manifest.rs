@@ -11,7 +11,7 @@
 //!
 //! Invariant: `current` leads to the whole old manifest or to the whole new one, at every instant.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -74,7 +74,7 @@ pub(crate) fn take_out(keyspace: &Path, tables: &[u64]) -> io::Result<()> {
     let version = manifest.version + 1;
     let content = manifest.encode();
     let path = keyspace.join(format!("v{version}"));
-    let mut file = File::create(&path)?;
+    let mut file = synced_file::create(&path)?;
     file.write_all(&content)?;
     file.sync_all()?;
     synced_file::sync_folder_of(&path)?;

@@ -36,7 +36,9 @@ use tracing::{error, info, warn};
 use crate::database::Tables;
 use crate::error::StoreError;
 use crate::folder::Folder;
+use crate::name_key::NameKey;
 use crate::sequence::SequenceCounter;
+use crate::synced_file;
 use crate::totals::Totals;
 use crate::user::Place;
 use journal::{Ending, Journal};
@@ -93,11 +95,7 @@ pub(crate) fn prepare(
     let named = tree.sound.iter().map(|(name, _)| *name);
     taken_out.extend(named.filter(|name| damaged.contains(name)));
     // Holds nothing; fjall only wants it to be there.
-    let lock = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(database.join("lock"));
+    let lock = synced_file::to_write().open(database.join("lock"));
     lock.map_err(failed("opening the database's lock file"))?;
     let journals = list(database).map_err(failed("listing the journals"))?;
     let mut copies = copies::unfinished(folder.path(), database)
@@ -129,7 +127,9 @@ pub(crate) fn prepare(
         // A database always has one; without any, fjall would begin to count its writes anew.
         let newest = synced.as_ref().and_then(|synced| synced.journals.last());
         let path = database.join(format!("{}.jnl", newest.map_or(0, |newest| newest.number)));
-        File::create_new(&path)
+        synced_file::to_write()
+            .create_new(true)
+            .open(&path)
             .and_then(|file| file.sync_all())
             .map_err(failed("creating a journal"))?;
     }
@@ -207,7 +207,7 @@ fn missing(journals: &[(u64, PathBuf)], synced: Option<&Synced>, tree: &Tree) ->
 pub(crate) fn finish(
     prepared: Prepared,
     tables: &Tables,
-    seed: u64,
+    name_key: NameKey,
 ) -> Result<Recovery, StoreError> {
     let Prepared {
         mut found,
@@ -229,7 +229,7 @@ pub(crate) fn finish(
         Totals::forget(tables).map_err(failed)?;
     }
     for copy in copies {
-        put_back::put_back(&copy, tables, (seed, place), flushed, row, &mut found)?;
+        put_back::put_back(&copy, tables, (name_key, place), flushed, row, &mut found)?;
         let done = copies::finish(&copy).map_err(|source| StoreError::Unwritable {
             path: copy.clone(),
             action: "renaming the copies of damaged files",
@@ -342,8 +342,11 @@ mod tests {
             users_seqno: 100 * number + 1,
         };
         let synced = Synced {
+            name_key: NameKey::new(1),
+            databases: 1,
+            number: 0,
+            sequence: 0,
             journals: (3..=6).map(noted).collect(),
-            ..Synced::default()
         };
         // What is left, up to where the tables of messages and users go, and what that means.
         type Case = (&'static [u64], [u64; 2], (u64, u64));

@@ -15,6 +15,7 @@ use super::writer::Writer;
 use super::{Recovery, copies, list};
 use crate::database::Tables;
 use crate::error::StoreError;
+use crate::name_key::NameKey;
 use crate::sequence::BLOCK;
 use crate::totals::{TOTALS_KEY, Totals};
 use crate::user::{Place, split_message_key};
@@ -24,13 +25,13 @@ use crate::user::{Place, split_message_key};
 pub(super) fn put_back(
     copy: &Path,
     tables: &Tables,
-    (seed, place): (u64, Place),
+    (name_key, place): (NameKey, Place),
     flushed: u64,
     row: Option<Totals>,
     found: &mut Recovery,
 ) -> Result<(), StoreError> {
     let mut back = PutBack {
-        writer: Writer::new(tables, seed, place, PersistMode::Buffer),
+        writer: Writer::new(tables, name_key, place, PersistMode::Buffer),
         tables,
         flushed,
         found,
@@ -81,7 +82,7 @@ impl PutBack<'_> {
         // What stands in memory must be newer than the tables: inboxes are read around damage by that.
         self.tables.flush()?;
         if !self.are_counted {
-            let there = super::survey::survey(self.tables, self.writer.seed)
+            let there = super::survey::survey(self.tables, self.writer.name_key)
                 .map_err(|kind| io::Error::other(format!("what is left is {kind}")))?;
             let missing = match self.row {
                 Some(row) => row.messages.saturating_sub(there.messages),

@@ -54,7 +54,7 @@ pub struct Repair {
 /// Repairs a data folder that no process has open.
 ///
 /// # Errors
-/// If the folder is locked or cannot be written, or if neither FORMAT nor a SYNCED file tells its seed.
+/// If the folder is locked or cannot be written, or if neither FORMAT nor a SYNCED file tells its key.
 pub fn repair(path: &Path) -> Result<Repair, StoreError> {
     let folder = Folder::open_to_repair(path)?;
     let options = StoreOptions {
@@ -103,7 +103,7 @@ fn rebuild(
     let tables = database::open(&new, options, &Arc::new(Reclaim::default()))?;
     let mut writer = Writer::new(
         &tables,
-        folder.seed(),
+        folder.name_key(),
         folder.place(number),
         PersistMode::Buffer,
     );
@@ -133,7 +133,7 @@ fn rebuild(
     }
     *sequence = writer.sequence.max(*sequence);
     drop(writer);
-    let found = survey(&tables, folder.seed()).map_err(|kind| StoreError::Damaged {
+    let found = survey(&tables, folder.name_key()).map_err(|kind| StoreError::Damaged {
         path: new.clone(),
         what: format!("the new database is {kind}"),
     })?;

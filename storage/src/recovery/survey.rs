@@ -7,10 +7,11 @@ use fjall::{Readable, Snapshot};
 use crate::account;
 use crate::database::Tables;
 use crate::inbox;
+use crate::name_key::NameKey;
 use crate::record;
 use crate::request::FailureKind;
 use crate::rows::Rows;
-use crate::user::{UserKey, message_key, next_user, split_message_key, user_hash};
+use crate::user::{UserKey, message_key, next_user, split_message_key};
 
 /// Inboxes that are told by name.
 const LARGEST_MAX: usize = 10;
@@ -110,7 +111,7 @@ impl Survey {
 }
 
 /// Looks at everything.
-pub(crate) fn survey(tables: &Tables, seed: u64) -> Result<Survey, FailureKind> {
+pub(crate) fn survey(tables: &Tables, name_key: NameKey) -> Result<Survey, FailureKind> {
     let snapshot = tables.database.snapshot();
     let mut survey = Survey::default();
     for guard in snapshot.iter(&tables.users) {
@@ -124,7 +125,7 @@ pub(crate) fn survey(tables: &Tables, seed: u64) -> Result<Survey, FailureKind> 
         let stored = account::decode(&value).ok();
         let sound = stored.filter(|stored| {
             let name = str::from_utf8(stored.name).unwrap_or_default();
-            stored.name.is_empty() || user_hash(seed, name).key() == user
+            stored.name.is_empty() || name_key.hash(name).key() == user
         });
         match sound {
             Some(stored) => look_at(tables, &snapshot, user, &stored, &mut survey)?,

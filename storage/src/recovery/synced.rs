@@ -2,13 +2,13 @@
 //!
 //! Owner: the database's sync thread, which writes it after each sync, and syncs the file itself about once a second. So
 //! a killed process leaves it exact, and a power cut not much older: a lower bound. It also carries what FORMAT says,
-//! because nothing can be found in a data folder without its seed.
+//! because nothing can be found in a data folder without its key.
 //!
-//! Layout, integers little-endian: `"IRISSYN2" | seed u64 | databases u64 | number of the database u64 | sequence u64 |
+//! Layout, integers little-endian: `"IRISSYN3" | key of the names u128 | databases u64 | number of the database u64 | sequence u64 |
 //! journals u64`, for each of 16 journals, oldest first, `number u64 | messages u64 | messages' seqno u64 | users' seqno u64` (zeros where there are
 //! fewer), then `crc32 u32`; the CRC covers all before it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -17,18 +17,20 @@ use std::time::{Duration, Instant};
 use super::fields::Fields;
 use super::list;
 use crate::folder::Folder;
+use crate::name_key::NameKey;
+use crate::synced_file;
 
-const MAGIC: &[u8; 8] = b"IRISSYN2";
+const MAGIC: &[u8; 8] = b"IRISSYN3";
 /// The journals of a database are bounded by `journal_bytes_max`: four or five, and some more while one keyspace is
 /// behind with its tables.
 const JOURNALS_MAX: usize = 16;
-const LEN: usize = 8 + 5 * 8 + JOURNALS_MAX * 4 * 8 + 4;
+const LEN: usize = 8 + 16 + 4 * 8 + JOURNALS_MAX * 4 * 8 + 4;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// What was synced.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Synced {
-    pub(crate) seed: u64,
+    pub(crate) name_key: NameKey,
     pub(crate) databases: u64,
     pub(crate) number: u64,
     /// The highest sequence of a message that was synced.
@@ -51,14 +53,14 @@ pub(crate) struct Noted {
 impl Synced {
     /// Reads the file; `None` if it is missing, or fails its CRC.
     pub(crate) fn read(path: &Path) -> Option<Synced> {
-        let content = fs::read(path).ok()?;
+        let content = synced_file::read(path).ok()?;
         let (checked, crc) = content.split_last_chunk::<4>()?;
         if content.len() != LEN || crc32fast::hash(checked) != u32::from_le_bytes(*crc) {
             return None;
         }
         let mut fields = Fields(checked.strip_prefix(MAGIC)?);
         let mut synced = Synced {
-            seed: fields.u64()?,
+            name_key: NameKey::new(fields.u128()?),
             databases: fields.u64()?,
             number: fields.u64()?,
             sequence: fields.u64()?,
@@ -78,7 +80,7 @@ impl Synced {
     /// Reads the mark of a database; `None` too if it is another's.
     pub(crate) fn of(folder: &Folder, number: usize) -> Option<Synced> {
         let synced = Synced::read(&folder.synced_path(number))?;
-        (synced.seed == folder.seed() && synced.number == number as u64).then_some(synced)
+        (synced.name_key == folder.name_key() && synced.number == number as u64).then_some(synced)
     }
 
     /// What is known of this journal.
@@ -90,8 +92,9 @@ impl Synced {
         let mut content = [0; LEN];
         let (magic, fields) = content.split_at_mut(MAGIC.len());
         magic.copy_from_slice(MAGIC);
+        let (key, fields) = fields.split_at_mut(16);
+        key.copy_from_slice(&self.name_key.number().to_le_bytes());
         let head = [
-            self.seed,
             self.databases,
             self.number,
             self.sequence,
@@ -142,22 +145,18 @@ impl Mark {
     /// Goes on with a database's mark. `sequence`: the highest that it shows now.
     pub(crate) fn open(folder: &Folder, number: usize, sequence: u64) -> io::Result<Mark> {
         let path = folder.synced_path(number);
-        let before = Synced::of(folder, number).unwrap_or_default();
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let before = Synced::of(folder, number);
+        let file = synced_file::to_write().open(path)?;
         file.set_len(LEN as u64)?;
         let mut mark = Mark {
             file,
             database: folder.database_path(number),
             synced: Synced {
-                seed: folder.seed(),
+                name_key: folder.name_key(),
                 databases: folder.databases() as u64,
                 number: number as u64,
                 sequence,
-                journals: before.journals,
+                journals: before.map(|before| before.journals).unwrap_or_default(),
             },
             synced_at: Instant::now(),
         };
@@ -249,6 +248,8 @@ impl Drop for Mark {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -280,7 +281,7 @@ mod tests {
             users_seqno,
         };
         let expected = Synced {
-            seed: folder.seed(),
+            name_key: folder.name_key(),
             databases: 2,
             number: 0,
             sequence: 12,

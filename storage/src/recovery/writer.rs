@@ -1,7 +1,7 @@
 //! Puts rows that were found somewhere into an open database, if they prove themselves and are not known there.
 //!
 //! Used by the thread that opens a database, and by the rebuilding of one. A key is not covered by the CRC of its value,
-//! so it must prove itself: an account's name must hash to its key (the seed of the hash is secret, so nobody can plant
+//! so it must prove itself: an account's name must hash to its key (the key of the hash is secret, so nobody can plant
 //! one in a payload); of a message, the account is the proof, or, if that is gone, one without a name is made, which the
 //! first to hash to this key takes over. So accounts go in before messages. The same row twice changes nothing.
 //! Memory: one batch.
@@ -13,8 +13,9 @@ use fjall::{OwnedWriteBatch, PersistMode, Readable, Slice};
 
 use crate::account::{self, Account, Stored, Tail};
 use crate::database::Tables;
+use crate::name_key::NameKey;
 use crate::record;
-use crate::user::{Place, UserKey, message_key, next_user, split_message_key, user_hash};
+use crate::user::{Place, UserKey, message_key, next_user, split_message_key};
 
 /// What is written at once.
 const BATCH_ITEMS_MAX: usize = 1024;
@@ -25,7 +26,7 @@ const USERS_COUNTED_MAX: usize = 1 << 20;
 /// A database that rows are put into.
 pub(super) struct Writer<'a> {
     tables: &'a Tables,
-    pub(super) seed: u64,
+    pub(super) name_key: NameKey,
     pub(super) place: Place,
     mode: PersistMode,
     batch: OwnedWriteBatch,
@@ -46,10 +47,15 @@ pub(super) struct Writer<'a> {
 
 impl Writer<'_> {
     /// `mode`: how durable each batch is.
-    pub(super) fn new(tables: &Tables, seed: u64, place: Place, mode: PersistMode) -> Writer<'_> {
+    pub(super) fn new(
+        tables: &Tables,
+        name_key: NameKey,
+        place: Place,
+        mode: PersistMode,
+    ) -> Writer<'_> {
         Writer {
             tables,
-            seed,
+            name_key,
             place,
             mode,
             batch: tables.database.batch(),
@@ -70,7 +76,7 @@ impl Writer<'_> {
             return Ok(0);
         };
         let name = str::from_utf8(stored.name).unwrap_or_default();
-        let is_its_own = account::name_is_sound(name) && user == user_hash(self.seed, name).key();
+        let is_its_own = account::name_is_sound(name) && user == self.name_key.hash(name).key();
         if !is_its_own || !self.place.owns(user) {
             return Ok(0);
         }

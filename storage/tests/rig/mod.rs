@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use iris_storage::{
     FailureKind, NewRecord, Reply, Request, Store, StoreClient, StoreError, StoreOptions,
-    StoreState, StoredMessage, UserHash, record, user_hash,
+    StoreState, StoredMessage, UserHash, record,
 };
 
 /// Longer than any sync on a busy machine; a test that waits this long has failed.
@@ -152,7 +152,7 @@ impl Rig {
     }
 
     pub fn user(&self, name: &str) -> UserHash {
-        user_hash(self.store.seed(), name)
+        self.store.name_key().hash(name)
     }
 
     /// The next reply, waiting for it.

@@ -5,10 +5,11 @@ use crate::chat::line;
 use iris_protocol::RefusalReason;
 use iris_protocol::framed::{Answer, DecodeLimits, Decoded, PREFACE_LEN, decode};
 
-const ID: MessageId = MessageId {
-    sender: 0xab,
-    number: 7,
-};
+const ID: MessageId = id(0xab << 64 | 7);
+
+const fn id(bytes: u128) -> MessageId {
+    MessageId::from_bytes(bytes.to_be_bytes())
+}
 
 fn welcome(window: u32, inbox: u64) -> Frame<'static> {
     Frame::Welcome(Welcome {
@@ -202,7 +203,7 @@ fn a_delivery_is_acknowledged_after_it_was_printed() {
         ["bob: hello\\u{1b}[2J  (id 00000000000000ab0000000000000007, 1970-01-01 00:00:00Z)"]
     );
     session
-        .received(&deliver(2, MessageId { number: 8, ..ID }, b"more"))
+        .received(&deliver(2, id(8), b"more"))
         .expect("alive");
     session.printed();
     assert_eq!(
@@ -234,17 +235,14 @@ fn a_repeat_is_acknowledged_but_not_printed() {
 fn memory_of_ids_is_bounded() {
     let mut session = logged_in(10, 0);
     for number in 0..10_000 {
-        session.remember(MessageId { number, ..ID });
+        session.remember(id(number));
     }
     assert_eq!(
         (session.seen.len(), session.seen_order.len()),
         (REMEMBERED_IDS, REMEMBERED_IDS)
     );
-    assert!(!session.remember(MessageId {
-        number: 9_999,
-        ..ID
-    }));
-    assert!(session.remember(MessageId { number: 0, ..ID }));
+    assert!(!session.remember(id(9_999)));
+    assert!(session.remember(id(0)));
 }
 
 #[test]

@@ -8,10 +8,11 @@
 mod read;
 mod write;
 
-use iris_protocol::{MessageId, Name, Outcome};
+use iris_protocol::{Name, Outcome};
 use iris_storage::UserHash;
 use rkyv::{Archive, Serialize};
 
+use super::ids::Origin;
 use super::slots::Key;
 use super::unacked::ReplyTo;
 
@@ -29,8 +30,8 @@ pub struct Parcel<'a> {
     pub sender: &'a str,
     /// The sender, for answers and throttling.
     pub from: ReplyTo,
-    /// Identity that a repeat keeps.
-    pub id: MessageId,
+    /// Which message it is; a repeat has the same.
+    pub origin: Origin,
     /// Unix time of sending, milliseconds.
     pub sent_at_ms: u64,
     /// Unix time after which it is not delivered any more; 0 is never.
@@ -59,6 +60,8 @@ pub enum Notice {
     FollowRefused,
     /// It follows, and the user came or went.
     Change,
+    /// It asked, but the store keeps another user under the name's key.
+    NameCollision,
 }
 
 /// A decoded envelope. Connections and users are keys of the core that is meant.

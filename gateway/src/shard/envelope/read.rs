@@ -3,10 +3,11 @@
 //! What a lane carries was written by [`push`](super::push) in this process, so a batch that cannot be read is a fault
 //! of ours, and no peer can cause one.
 
-use iris_protocol::{MessageId, Name, Outcome};
+use iris_protocol::{Name, Outcome};
 use iris_storage::UserHash;
 
 use super::{ArchivedHead, Envelope, Inquiry, Notice, Parcel};
+use crate::shard::ids::Origin;
 use crate::shard::slots::Key;
 use crate::shard::unacked::ReplyTo;
 
@@ -131,7 +132,7 @@ impl<'a> Envelopes<'a> {
                 core: core.to_native(),
                 user: Key::from_token(user.to_native()),
             },
-            id: MessageId {
+            origin: Origin {
                 sender: id_sender.to_native(),
                 number: id_number.to_native(),
             },
@@ -212,7 +213,8 @@ impl<'a> Iterator for Envelopes<'a> {
                 notice: match notice {
                     0 => Notice::Answer,
                     1 => Notice::FollowRefused,
-                    _ => Notice::Change,
+                    2 => Notice::Change,
+                    _ => Notice::NameCollision,
                 },
             },
         })

@@ -1,5 +1,5 @@
-use iris_protocol::{MessageId, Name, Outcome};
-use iris_storage::user_hash;
+use iris_protocol::{Name, Outcome};
+use iris_storage::NameKey;
 
 use super::*;
 
@@ -14,13 +14,13 @@ fn key(index: u32) -> Key {
 fn one_of_each() -> Vec<u8> {
     let parcel = |target: &'static str, payload| Parcel {
         target: Name::parse(target.as_bytes()).expect("a name"),
-        hash: user_hash(7, target),
+        hash: NameKey::new(7).hash(target),
         sender: "sender",
         from: ReplyTo {
             core: 1,
             user: key(9),
         },
-        id: MessageId {
+        origin: Origin {
             sender: 11,
             number: 12,
         },
@@ -71,7 +71,7 @@ fn a_look_ahead_finds_readers_and_those_who_are_answered_among_all_kinds() {
     let mut all: Vec<_> = Envelopes::new(&batch).whom().collect();
     assert_eq!(all.len(), 8);
     all.retain(|whom| *whom != Whom::Other);
-    let (bob, eve) = (user_hash(7, "bob"), user_hash(7, "eve"));
+    let (bob, eve) = (NameKey::new(7).hash("bob"), NameKey::new(7).hash("eve"));
     let answered = Envelopes::new(&batch).find_map(|envelope| match envelope {
         Envelope::Answer { user, .. } => Some(user),
         _ => None,

@@ -34,7 +34,7 @@ impl Outbox {
         });
         self.unacked.push(Entry {
             end: self.end,
-            id: passport.id,
+            origin: passport.origin,
             sent_at_ms: Ms48::of(passport.sent_at_ms),
             expires_at_ms: passport.expires_at_ms,
             stored: stored.pack(),

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::shard::ids::Origin;
 use crate::shard::slots::Key;
 use crate::shard::unacked::{Passport, ReplyTo, Stored};
-use iris_protocol::MessageId;
 use proptest::prelude::*;
 
 fn passport(number: u64) -> Passport {
     Passport {
-        id: MessageId { sender: 7, number },
+        origin: Origin { sender: 7, number },
         sent_at_ms: 0,
         expires_at_ms: 0,
         reply: None,
@@ -79,7 +79,7 @@ proptest! {
                     outbox.release(&mut pool);
                 }
                 _ => {
-                    let acked = outbox.pop_acked().map(|entry| entry.passport.id.number);
+                    let acked = outbox.pop_acked().map(|entry| entry.passport.origin.number);
                     if let Some((_, payload)) = model.unacked.front() {
                         model.acked_bytes += 2 + payload.len() as u64;
                     }
@@ -93,7 +93,7 @@ proptest! {
             outbox.visit_unacked(|entry, message| {
                 let (sender, payload) = message.expect("none of them is stored");
                 assert_eq!(sender, "anna");
-                seen.push((entry.passport.id.number, payload.to_vec()));
+                seen.push((entry.passport.origin.number, payload.to_vec()));
                 entry.stored
             });
             prop_assert_eq!(&seen, &model.unacked.iter().cloned().collect::<Vec<_>>());

@@ -1,6 +1,7 @@
 //! Short exact traces of the shard: what a schedule meets too rarely, or what is
 //! about one bound. Each says what a peer does and what must come of it.
 
+mod collisions;
 mod ends;
 mod inbox;
 mod limits;
@@ -10,7 +11,7 @@ mod sessions;
 use iris_gateway::shard::{Effect, Key, Limits, Now, Shard, ShardOptions};
 use iris_protocol::framed;
 use iris_protocol::{CloseReason, Name, classic};
-use iris_storage::{Reply, Request, record};
+use iris_storage::{NameKey, Reply, Request, record};
 
 use crate::world::Everybody;
 
@@ -33,7 +34,7 @@ impl Trace {
         let mut shard = Shard::new(ShardOptions {
             core: 0,
             cores,
-            seed: 1,
+            name_key: NameKey::new(1),
             first_number: 1,
             limits,
             authenticator: Box::new(Everybody),

@@ -6,6 +6,7 @@ mod sockets;
 use std::collections::{HashMap, VecDeque};
 
 use iris_gateway::shard::{Authenticator, Key, Limits, Now, Shard, ShardOptions};
+use iris_storage::NameKey;
 
 use crate::client::{Account, Client};
 use crate::ledger::Ledger;
@@ -101,7 +102,7 @@ impl World {
                 Shard::new(ShardOptions {
                     core: core as u16,
                     cores: cores as u16,
-                    seed: self.seed,
+                    name_key: NameKey::new(self.seed.into()),
                     first_number: self.lives << 32,
                     limits: self.limits.clone(),
                     authenticator: Box::new(Everybody),

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use iris_storage::NameKey;
 use rustix::thread::{CpuSet, Pid, sched_getaffinity};
 
 use super::{Gateway, lock};
@@ -99,9 +100,9 @@ impl Gateway {
     /// The cores' number of the home of a user.
     pub fn home(&self, user: &str) -> usize {
         let format = std::fs::read_to_string(self.data().join("FORMAT")).expect("a data folder");
-        let seed = word_behind(&format, "seed ").expect("a seed");
-        let seed = u64::from_str_radix(seed, 16).expect("a number");
-        iris_storage::user_hash(seed, user).home(self.cores())
+        let key = word_behind(&format, "key ").expect("a key");
+        let key = u128::from_str_radix(key, 16).expect("a number");
+        NameKey::new(key).hash(user).home(self.cores())
     }
 
     /// So many names of users whose home is this core.

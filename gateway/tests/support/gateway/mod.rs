@@ -65,7 +65,13 @@ impl Gateway {
     pub fn serving_with_descriptors(descriptors: u32, arguments: &[&str]) -> Gateway {
         let mut common = vec!["--cores", "2"];
         common.extend(arguments);
-        Gateway::started(&common, &[], Some(descriptors))
+        Gateway::started(&common, &[], Some(format!("ulimit -n {descriptors}")))
+    }
+
+    /// Two cores, started by somebody whose files everybody may read and write.
+    pub fn serving_without_umask() -> Gateway {
+        let common = ["--cores", "2", "--max-connections", "64"];
+        Gateway::started(&common, &[], Some("umask 000".to_owned()))
     }
 
     /// The same on a disk that does as it is told.
@@ -112,9 +118,9 @@ impl Gateway {
     fn started(
         arguments: &[&str],
         environment: &[(&str, &str)],
-        descriptors: Option<u32>,
+        before: Option<String>,
     ) -> Gateway {
-        let plan = Plan::new(arguments, environment, descriptors);
+        let plan = Plan::new(arguments, environment, before);
         let mut gateway = Gateway::spawn(plan);
         gateway.wait_until_ready();
         gateway

@@ -70,8 +70,8 @@ const LIFETIME: Duration = Duration::from_secs(120);
 pub(super) struct Plan {
     pub(super) arguments: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
-    /// Limit of descriptors, soft and hard.
-    descriptors: Option<u32>,
+    /// What a shell does before it becomes the gateway.
+    before: Option<String>,
     /// The data folder is a tmpfs of this size that only the process sees.
     pub(super) tmpfs: Option<String>,
     /// It is ended when it has run for so long.
@@ -83,7 +83,7 @@ impl Plan {
     pub(super) fn new(
         arguments: &[&str],
         environment: &[(&str, &str)],
-        descriptors: Option<u32>,
+        before: Option<String>,
     ) -> Plan {
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         let data = folder.path().join("data");
@@ -103,7 +103,7 @@ impl Plan {
                 .iter()
                 .map(|(name, value)| (owned(name), owned(value)))
                 .collect(),
-            descriptors,
+            before,
             tmpfs: None,
             lifetime: LIFETIME,
             folder,
@@ -115,7 +115,7 @@ impl Plan {
     }
 
     pub(super) fn command(&self) -> Command {
-        let mut command = match (self.descriptors, &self.tmpfs) {
+        let mut command = match (&self.before, &self.tmpfs) {
             (None, None) => Command::new(env!("CARGO_BIN_EXE_iris")),
             (_, Some(size)) => {
                 let mut unshare = Command::new("unshare");
@@ -127,9 +127,9 @@ impl Plan {
                 unshare.args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_iris")]);
                 unshare
             }
-            (Some(descriptors), None) => {
+            (Some(before), None) => {
                 let mut shell = Command::new("sh");
-                let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+                let script = format!("{before}; exec \"$0\" \"$@\"");
                 shell.args(["-c", &script, env!("CARGO_BIN_EXE_iris")]);
                 shell
             }
