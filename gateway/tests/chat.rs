@@ -147,13 +147,13 @@ fn messages_go_out_and_come_in() {
     side.answers(sequence, Outcome::Stored);
     assert_eq!(
         chat.prints(),
-        "@bob stored  (id 00000000000000010000000000000002)"
+        "@bob stored  (id 01010101010101010101010101010101)"
     );
 
     side.says(|out| encode::deliver(out, 1, ID, 1_000, "bob", b"hi alice"));
     assert_eq!(
         chat.prints(),
-        "bob: hi alice  (id 00000000000000010000000000000002, 1970-01-01 00:00:01Z)"
+        "bob: hi alice  (id 01010101010101010101010101010101, 1970-01-01 00:00:01Z)"
     );
     assert_eq!(side.hears(), "ack 1");
 

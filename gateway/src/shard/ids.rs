@@ -8,7 +8,7 @@
 //! Owner: the shard. It is encrypted where a DELIVER is encoded and where an answer is put on its way, nowhere else.
 
 use aes::Aes128;
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use aes::cipher::{BlockEncrypt, KeyInit};
 use iris_protocol::MessageId;
 use iris_storage::NameKey;
 
