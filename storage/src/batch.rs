@@ -19,6 +19,7 @@ use crate::outlets::Spent;
 use crate::pace::LastBatch;
 use crate::record;
 use crate::request::{FailureKind, Reply};
+use crate::room::Incoming;
 use crate::totals::{TOTALS_KEY, Totals};
 use crate::user::{BEAT_KEY, UserHash, UserKey, message_key};
 use crate::written::{Answer, Tally, Written};
@@ -265,8 +266,11 @@ impl Batch {
     ) -> Result<Option<u64>, Refusal> {
         let key = user.key();
         let record_len = record.len() as u64;
+        let sender = ledger.names.sender(record);
+        let sender = sender.ok_or(FailureKind::BadRequest)?;
+        let incoming = Incoming { sender, record_len };
         let is_known = ledger.find(&self.snapshot, key, name)?;
-        if !self.make_room(ledger, key, is_known, record_len)? {
+        if !self.make_room(ledger, key, is_known, incoming)? {
             return Ok(None);
         }
         if !is_known {
@@ -284,7 +288,7 @@ impl Batch {
             .expect("nobody gets 2^64 messages");
         let cumulative_bytes = tail.cumulative_bytes + record_len;
         record::seal(record, ordinal, cumulative_bytes).map_err(|_| FailureKind::BadRequest)?;
-        ledger.admit(record_len)?;
+        ledger.admit(sender, record_len)?;
         let sequence = ledger.sequences.next().map_err(Refusal::Sequence)?;
         ledger.totals.last_sequence = sequence;
         if let Some(inbox) = ledger.tails.recall(key) {
@@ -295,6 +299,9 @@ impl Batch {
             };
             inbox.tail_unwritten = true;
             inbox.appended_in = self.number;
+            if let Some(senders) = &mut inbox.senders {
+                senders.admit(sender, record_len);
+            }
         }
         if ordinal.is_multiple_of(TELL_EVERY) {
             self.touch(ledger, key);

@@ -61,6 +61,17 @@ pub(crate) enum FirstKept {
     NoneSound(Sum),
 }
 
+/// What may go from the front of an inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Oldest {
+    /// What is before this head: as much as was asked for, or all that is committed if that is less.
+    Before(u64),
+    /// Nothing is committed.
+    None,
+    /// Too little: one stands there that must stay.
+    Stays,
+}
+
 /// What is asked of a page.
 pub(crate) struct PageLimits {
     pub(crate) from: u64,
@@ -205,24 +216,28 @@ pub(crate) fn front(
     Ok(front)
 }
 
-/// The head that leaves at least `lack` behind, or all there is if that is less; `None` if there is nothing.
-pub(crate) fn behind_oldest(
+/// Looks for so much at the front of which every record may go.
+pub(crate) fn oldest(
     tables: &Tables,
     snapshot: &Snapshot,
     user: UserKey,
     head: u64,
     lack: Sum,
-) -> Result<Option<u64>, FailureKind> {
-    let (mut passed, mut behind) = (Sum::default(), None);
+    may_go: impl Fn(&[u8]) -> bool,
+) -> Result<Oldest, FailureKind> {
+    let (mut passed, mut oldest) = (Sum::default(), Oldest::None);
     for row in Rows::from(tables, snapshot, user, head) {
         if passed.messages >= lack.messages && passed.bytes >= lack.bytes {
             break;
         }
         let row = row?;
+        if !may_go(&row.value) {
+            return Ok(Oldest::Stays);
+        }
         passed.add(row.value.len());
-        behind = Some(row.sequence.saturating_add(1));
+        oldest = Oldest::Before(row.sequence.saturating_add(1));
     }
-    Ok(behind)
+    Ok(oldest)
 }
 
 /// Reads on from the head, or from where the last page ended.

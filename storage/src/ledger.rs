@@ -24,6 +24,7 @@ use crate::quota::Room;
 use crate::recovery::synced::Mark;
 use crate::request::FailureKind;
 use crate::sequence::Sequences;
+use crate::shares::{self, Largest, Names, Part, Sender};
 use crate::syncer::Syncer;
 use crate::tails::{Inbox, Tails};
 use crate::totals::Totals;
@@ -45,6 +46,9 @@ pub(crate) struct Ledger {
     pub(crate) totals: Totals,
     /// How much that may be.
     pub(crate) room: Room,
+    pub(crate) names: Names,
+    /// The senders of this database, by bytes, while the store is crowded.
+    pub(crate) senders: Option<Largest>,
     /// Look-ups since the store was opened, for users who were not remembered.
     pub(crate) tail_misses: u64,
     /// Ends with it, and before the burial.
@@ -96,6 +100,8 @@ impl LedgerSource {
             sequences: self.sequences.clone(),
             totals,
             room: self.room.clone(),
+            names: Names::default(),
+            senders: None,
             tail_misses: 0,
             merger,
             burial,
@@ -129,18 +135,34 @@ impl Ledger {
     }
 
     /// One more record stands in an inbox.
-    pub(crate) fn admit(&mut self, record_len: u64) -> Result<(), FailureKind> {
+    pub(crate) fn admit(&mut self, sender: Sender, record_len: u64) -> Result<(), FailureKind> {
         self.room.take(record_len)?;
         self.totals.messages += 1;
         self.totals.bytes += record_len;
+        if let Some(senders) = &mut self.senders {
+            senders.add(sender, record_len);
+        }
         Ok(())
     }
 
-    /// A head has moved past these.
-    pub(crate) fn forgo(&mut self, gone: Sum) {
+    /// A head has moved past these, of which a sample is known.
+    pub(crate) fn forgo(&mut self, gone: Sum, sample: &[Part]) {
         self.room.release(gone.bytes.min(self.totals.bytes));
         self.totals.messages = self.totals.messages.saturating_sub(gone.messages);
         self.totals.bytes = self.totals.bytes.saturating_sub(gone.bytes);
+        if let Some(senders) = &mut self.senders {
+            senders.forgo(gone.bytes, self.totals.bytes, &shares::bytes(sample));
+        }
+        self.watch_senders();
+    }
+
+    /// Counts the senders of this database from now on if the store is crowded, and not any more if it is not.
+    pub(crate) fn watch_senders(&mut self) {
+        if !self.room.is_crowded() {
+            self.senders = None;
+        } else if self.senders.is_none() {
+            self.senders = Some(Largest::of_store());
+        }
     }
 
     /// Whether the user has an account; if so, it is in memory from now on.
@@ -176,6 +198,7 @@ impl Ledger {
             tail_unwritten: !told_now,
             appended_in: 0,
             front_expires_at_ms: 0,
+            senders: None,
         };
         self.tails.remember(user, inbox);
         Ok(true)
@@ -195,6 +218,7 @@ impl Ledger {
             tail_unwritten: false,
             appended_in: 0,
             front_expires_at_ms: 0,
+            senders: None,
         };
         self.tails.remember(user, inbox);
     }
@@ -232,7 +256,7 @@ impl Ledger {
         let ledgers = LedgerSource {
             folder: Arc::new(folder),
             sequences,
-            room: Room::default(),
+            room: Room::new(crate::quota::Quotas::default(), 1),
             tails_max: 10,
             outlets: Outlets::default(),
             counts: Arc::new(Counts::new(1, 1)),

@@ -182,6 +182,12 @@ pub(crate) fn claims_expired(bytes: &[u8], now_ms: u64) -> bool {
     split(bytes).is_ok_and(|(header, _)| is_expired(header.expires_at_ms.to_native(), now_ms))
 }
 
+/// The sender's name as it stands in the record, without checking it; `None` if that is cut short.
+pub(crate) fn sender(bytes: &[u8]) -> Option<&[u8]> {
+    let (header, rest) = split(bytes).ok()?;
+    rest.get(..usize::from(header.sender_len))
+}
+
 fn is_expired(expires_at_ms: u64, now_ms: u64) -> bool {
     expires_at_ms != 0 && expires_at_ms <= now_ms
 }

@@ -163,6 +163,10 @@ pub enum FailureKind {
     InboxFull,
     /// The data folder holds as much as it may: once some readers were here it may pass.
     StoreFull,
+    /// The sender holds its share of the inbox: once the reader has taken some of it, it may pass.
+    InboxShare,
+    /// The sender holds its share of the data folder: once its readers have taken some of it, it may pass.
+    StoreShare,
     /// Another user's name has the same key; this name cannot have an inbox here.
     NameCollision,
     /// A name that is empty or longer than 255 bytes, or a record that is not one.
@@ -179,11 +183,13 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All of them, in the order of their counters.
-    pub const ALL: [FailureKind; 10] = [
+    pub const ALL: [FailureKind; 12] = [
         FailureKind::Overloaded,
         FailureKind::DiskFull,
         FailureKind::InboxFull,
         FailureKind::StoreFull,
+        FailureKind::InboxShare,
+        FailureKind::StoreShare,
         FailureKind::NameCollision,
         FailureKind::BadRequest,
         FailureKind::Damaged,
@@ -199,6 +205,8 @@ impl FailureKind {
             FailureKind::DiskFull => "disk-full",
             FailureKind::InboxFull => "inbox-full",
             FailureKind::StoreFull => "store-full",
+            FailureKind::InboxShare => "inbox-share",
+            FailureKind::StoreShare => "store-share",
             FailureKind::NameCollision => "name-collision",
             FailureKind::BadRequest => "bad-request",
             FailureKind::Damaged => "damaged",

@@ -78,7 +78,7 @@ impl Store {
         let source = LedgerSource {
             folder: Arc::clone(&folder),
             sequences,
-            room: Room::new(options.quotas),
+            room: Room::new(options.quotas, options.databases),
             tails_max: options.tails_max.div_ceil(options.databases),
             outlets: Outlets::default(),
             counts: Arc::new(Counts::new(options.databases, reader_threads)),

@@ -15,6 +15,7 @@ use std::mem;
 use ahash::AHashMap;
 
 use crate::account::{Account, Tail};
+use crate::shares::Senders;
 use crate::user::UserKey;
 
 /// A user as the committer sees it: with everything of the batch in the making.
@@ -31,6 +32,8 @@ pub(crate) struct Inbox {
     pub(crate) appended_in: u64,
     /// When the message at the head expires, Unix milliseconds; 0: not known.
     pub(crate) front_expires_at_ms: u64,
+    /// Who holds it, while it is crowded.
+    pub(crate) senders: Option<Box<Senders>>,
 }
 
 /// A bounded memory of users.
@@ -123,6 +126,7 @@ mod tests {
             tail_unwritten: true,
             appended_in: 0,
             front_expires_at_ms: 0,
+            senders: None,
         }
     }
 

@@ -215,6 +215,9 @@ fn quotas() -> impl Strategy<Value = Quotas> {
         inbox_messages_max,
         inbox_bytes_max,
         store_bytes_max,
+        // One sender writes all; shares have tests of their own.
+        sender_inbox_percent: 100,
+        sender_store_percent: 100,
         overflow: if drops {
             Overflow::DropOldest
         } else {

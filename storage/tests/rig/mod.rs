@@ -391,6 +391,10 @@ pub fn client(store: &Store) -> (StoreClient, Receiver<()>) {
 }
 
 pub fn encoded(payload: &[u8], expires_at_ms: u64) -> Vec<u8> {
+    encoded_by("sender", payload, expires_at_ms)
+}
+
+pub fn encoded_by(sender: &str, payload: &[u8], expires_at_ms: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     record::encode(
         &mut bytes,
@@ -399,7 +403,7 @@ pub fn encoded(payload: &[u8], expires_at_ms: u64) -> Vec<u8> {
             id_number: 2,
             sent_at_ms: 3,
             expires_at_ms,
-            sender: "sender",
+            sender,
             payload,
         },
     );
