@@ -258,6 +258,8 @@ fn quotas(config: &Config) -> Quotas {
         inbox_messages_max: u64::from(config.inbox_messages_max),
         inbox_bytes_max: config.inbox_bytes_max,
         store_bytes_max: config.store_bytes_max,
+        sender_inbox_percent: config.sender_inbox_percent,
+        sender_store_percent: config.sender_store_percent,
         overflow: config.inbox_overflow,
     }
 }
@@ -277,6 +279,7 @@ fn limits(config: &Config) -> Limits {
         ack_timeout_ms: ms(config.ack_timeout),
         ttl_default_ms: ms(config.ttl_default),
         ttl_max_ms: ms(config.ttl_max),
+        protocols: config.protocols,
         ..Limits::default()
     }
 }

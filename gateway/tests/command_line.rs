@@ -168,6 +168,10 @@ fn a_bad_value_says_what_is_allowed_and_why() {
         ("--cores", "0,4095", &["cpu 4095"]),
         ("--listen", "localhost", &["127.0.0.1:8085"]),
         ("--log", "xml", &["human, json"]),
+        ("--protocols", "telnet", &["classic, framed"]),
+        ("--protocols", ",", &["at least one"]),
+        ("--sender-inbox-percent", "0", &["1 to 100", "because"]),
+        ("--sender-store-percent", "101", &["1 to 100", "because"]),
         ("--log-level", "inof", &["error, warn, info"]),
         (
             "--secret-file",
@@ -222,6 +226,44 @@ fn warnings_of_check_go_to_stderr() {
     let output = iris(&["check"], &[("IRIS_IDLE_TIMOUT", "5s")]);
     assert!(!stdout(&output).contains("IDLE_TIMOUT"));
     assert!(String::from_utf8_lossy(&output.stderr).contains("IRIS_IDLE_TIMOUT"));
+}
+
+/// What `iris check` says on stderr.
+fn warned(arguments: &[&str]) -> String {
+    let output = iris(&[&["check"], arguments].concat(), &[]);
+    stdout(&output);
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[test]
+fn a_door_that_stands_open_is_one_line() {
+    let folder = Folder::new();
+    let secret = folder.file("secret", "correct horse battery staple\n");
+    let mode = |mode| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&secret, permissions).expect("its own");
+    };
+    let public = "--listen=127.0.0.1:1,0.0.0.0:1,[::]:1";
+    let open = warned(&[public]);
+    assert_eq!(open.lines().count(), 1, "{open}");
+    assert!(
+        open.contains("0.0.0.0:1") && open.contains("secret_file"),
+        "{open}"
+    );
+    assert_eq!(warned(&["--listen=127.0.0.1:1,[::1]:1"]), "");
+    mode(0o600);
+    assert_eq!(warned(&[public, "--secret-file", &secret]), "");
+    for bits in [0o640, 0o604, 0o620] {
+        mode(bits);
+        let readable = warned(&[public, "--secret-file", &secret]);
+        assert_eq!(readable.lines().count(), 1, "{readable}");
+        for hint in [&secret[..], "chmod 600", "LoadCredential"] {
+            assert!(readable.contains(hint), "{readable}");
+        }
+    }
+    // What starts says the same.
+    let mut gateway = support::Gateway::start_small(&["--listen=0.0.0.0:0"], &[]);
+    gateway.logged("may log in as anyone");
 }
 
 #[test]

@@ -13,7 +13,7 @@ const FULL: Outcome = Outcome::Refused(RefusalReason::InboxFull);
 
 #[test]
 fn a_full_inbox_refuses_until_its_reader_was_here() {
-    let gateway = Gateway::serving(&["--inbox-messages-max", "3"]);
+    let gateway = Gateway::serving(&["--inbox-messages-max=3", "--sender-inbox-percent=100"]);
     let at = gateway.address();
     let mut alice = Framed::login(at, "alice");
     for text in ["one", "two", "three"] {
@@ -61,7 +61,7 @@ fn a_full_inbox_lets_the_oldest_go_if_that_is_the_rule() {
 
 #[test]
 fn what_has_expired_is_not_delivered_and_makes_room() {
-    let gateway = Gateway::serving(&["--inbox-messages-max", "2"]);
+    let gateway = Gateway::serving(&["--inbox-messages-max=2", "--sender-inbox-percent=100"]);
     let at = gateway.address();
     let mut alice = Framed::login(at, "alice");
     for sequence in 1..=2 {

@@ -33,4 +33,4 @@ pub use close::CloseReason;
 pub use id::{MessageId, SEQUENCE_MAX};
 pub use name::{Name, NameError};
 pub use outcome::{ErrorCode, Outcome, RefusalReason};
-pub use sniff::{Protocol, sniff};
+pub use sniff::{Protocol, Protocols, sniff};

@@ -13,7 +13,7 @@ code_list! {
         BadSequence = 3, "bad-sequence", "the sequence number is 0 or has its top bit set";
         Overloaded = 4, "overloaded", "the server sheds load, or the sender has too many sends unanswered";
         Storage = 5, "storage", "the message could not be stored, and may yet come up after the server recovers";
-        InboxFull = 6, "inbox-full", "the reader's inbox holds as much as it may";
+        InboxFull = 6, "inbox-full", "the reader's inbox holds as much as it may, or as much from this sender as one may";
         Expired = 7, "expired", "the time to live ended before the message could be handed over";
         Draining = 8, "draining", "the server is shutting down";
     }

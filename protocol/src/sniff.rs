@@ -22,6 +22,31 @@ impl Protocol {
     }
 }
 
+/// The protocols that are spoken somewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Protocols {
+    /// [`Protocol::Classic`] is.
+    pub classic: bool,
+    /// [`Protocol::Framed`] is.
+    pub framed: bool,
+}
+
+impl Protocols {
+    /// Every one.
+    pub const ALL: Protocols = Protocols {
+        classic: true,
+        framed: true,
+    };
+
+    /// Whether this one is spoken.
+    pub const fn speaks(self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Classic => self.classic,
+            Protocol::Framed => self.framed,
+        }
+    }
+}
+
 /// The protocol that begins with this byte. `None`: close with
 /// [`CloseReason::UnknownProtocol`](crate::CloseReason::UnknownProtocol).
 ///

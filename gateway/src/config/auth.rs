@@ -60,14 +60,25 @@ impl Auth {
     /// What an operator should know although it is no error.
     pub fn warning(&self) -> Option<String> {
         let file = self.secret_file()?;
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let mode = std::fs::metadata(file).ok()?.permissions().mode();
-        (mode & 0o007 != 0).then(|| {
+        is_open_to_others(file, mode, credentials.as_deref()).then(|| {
             format!(
-                "secret_file {} can be read by every user of this machine: chmod 600 it",
-                file.display()
+                "secret_file {} is open to other users (mode {:03o}): chmod 600 it and chown it to the user that runs Iris, \
+                 or hand it over with LoadCredential= of systemd",
+                file.display(),
+                mode & 0o777
             )
         })
     }
+}
+
+/// Whether a file of this mode is open to others than its owner. What systemd puts into its folder of credentials is not:
+/// the folder is the service's alone, and the bits of the group are the mask of a list of who may read.
+fn is_open_to_others(file: &Path, mode: u32, credentials: Option<&Path>) -> bool {
+    let is_credential = credentials.is_some_and(|folder| file.starts_with(folder));
+    let others = if is_credential { 0o007 } else { 0o077 };
+    mode & others != 0
 }
 
 /// Bytes that a client must show to log in.
@@ -161,6 +172,23 @@ mod tests {
                 .expect_err("missing")
                 .contains("cannot read")
         );
+    }
+
+    #[test]
+    fn a_secret_is_its_owners_alone_or_a_credential_of_systemd() {
+        let file = Path::new("/run/credentials/iris.service/secret");
+        let folder = Some(Path::new("/run/credentials/iris.service"));
+        for (mode, as_file, as_credential) in [
+            (0o100_600, false, false),
+            (0o100_400, false, false),
+            (0o100_440, true, false),
+            (0o100_620, true, false),
+            (0o100_604, true, true),
+        ] {
+            assert_eq!(is_open_to_others(file, mode, None), as_file, "{mode:o}");
+            let in_folder = is_open_to_others(file, mode, folder);
+            assert_eq!(in_folder, as_credential, "{mode:o}");
+        }
     }
 
     #[test]

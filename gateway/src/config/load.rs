@@ -185,6 +185,7 @@ impl Loaded {
             ));
         }
         self.warnings.extend(self.config.auth.warning());
+        self.warnings.extend(self.config.open_door());
         Ok(())
     }
 }

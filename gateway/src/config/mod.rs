@@ -20,6 +20,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use iris_protocol::Protocols;
 use iris_storage::{Overflow, Quotas};
 
 pub use auth::{Auth, Secret};
@@ -33,6 +34,8 @@ pub use settings::SETTINGS;
 pub struct Config {
     /// Where clients connect; both protocols share each address.
     pub listen: Vec<SocketAddr>,
+    /// What is spoken there.
+    pub protocols: Protocols,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` is off.
     pub admin: Option<SocketAddr>,
     /// Folder of the inbox store.
@@ -74,6 +77,10 @@ pub struct Config {
     pub inbox_bytes_max: u64,
     /// Bytes of records all inboxes together may hold.
     pub store_bytes_max: u64,
+    /// What a sender may hold of an inbox while nobody else holds any, in percent.
+    pub sender_inbox_percent: u8,
+    /// What a sender may hold of all inboxes together while nobody else holds any, in percent.
+    pub sender_store_percent: u8,
     /// What gives way in a full inbox.
     pub inbox_overflow: Overflow,
     /// How long a message waits for its reader if the sender names no time.
@@ -97,6 +104,7 @@ impl Config {
     pub fn embedded(max_connections: u32) -> Config {
         Config {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8085))],
+            protocols: Protocols::ALL,
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9085))),
             data: PathBuf::from("./iris-data"),
             free_bytes_min: 512 << 20,
@@ -117,6 +125,8 @@ impl Config {
             inbox_messages_max: u32::try_from(QUOTAS.inbox_messages_max).unwrap_or(u32::MAX),
             inbox_bytes_max: QUOTAS.inbox_bytes_max,
             store_bytes_max: QUOTAS.store_bytes_max,
+            sender_inbox_percent: QUOTAS.sender_inbox_percent,
+            sender_store_percent: QUOTAS.sender_store_percent,
             inbox_overflow: QUOTAS.overflow,
             ttl_default: Duration::from_secs(30 * 86_400),
             ttl_max: Duration::from_secs(365 * 86_400),
@@ -124,6 +134,20 @@ impl Config {
             log: LogFormat::Human,
             log_level: LogLevel::info(),
         }
+    }
+}
+
+impl Config {
+    /// The warning of an address that others reach where nobody has to show anything.
+    fn open_door(&self) -> Option<String> {
+        let is_public = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+        let address = self.listen.iter().find(is_public)?;
+        matches!(self.auth, Auth::None).then(|| {
+            format!(
+                "whoever reaches {address} may log in as anyone: set secret_file, or keep the address from all but those \
+                 you trust"
+            )
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use iris_protocol::{Protocol, Protocols};
 use iris_storage::Overflow;
 
 use super::setting::{Group, Setting};
@@ -27,6 +28,14 @@ const TTL: Bounds<Duration> = Bounds {
     because: "expiry is looked at about once a minute, and no message waits for ever",
 };
 
+fn percent(text: &str) -> Result<u8, String> {
+    const BOUNDS: Bounds<u32> = Bounds {
+        range: 1..=100,
+        because: "it is a part of a whole, and a sender must be able to send",
+    };
+    units::count(text, &BOUNDS).map(|percent| percent as u8)
+}
+
 /// Every setting, in the order of `--help` and of `iris check`.
 pub const SETTINGS: &[Setting] = &[
     Setting {
@@ -46,6 +55,40 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| array(&config.listen),
+    },
+    Setting {
+        key: "protocols",
+        group: Group::Server,
+        value_name: "NAME",
+        repeats: true,
+        help: "Protocols spoken there, classic and framed; may be repeated. A connection that begins another one is \
+               closed as unknown-protocol",
+        set: |config, text| {
+            let mut protocols = Protocols {
+                classic: false,
+                framed: false,
+            };
+            for name in units::list(text) {
+                match name {
+                    "classic" => protocols.classic = true,
+                    "framed" => protocols.framed = true,
+                    _ => return Err(format!("{name:?} is no protocol; allowed: classic, framed")),
+                }
+            }
+            if !protocols.classic && !protocols.framed {
+                return Err("needs at least one of classic, framed".to_owned());
+            }
+            config.protocols = protocols;
+            Ok(())
+        },
+        show: |config| {
+            let all = [Protocol::Classic, Protocol::Framed];
+            let spoken = all
+                .into_iter()
+                .filter(|protocol| config.protocols.speaks(*protocol));
+            let labels: Vec<&str> = spoken.map(Protocol::label).collect();
+            array(&labels)
+        },
     },
     Setting {
         key: "admin",
@@ -386,12 +429,39 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| quoted(ByteSize(config.store_bytes_max)),
     },
     Setting {
+        key: "sender_inbox_percent",
+        group: Group::Messages,
+        value_name: "PERCENT",
+        repeats: false,
+        help: "Part of an inbox that one sender may fill while nobody else writes there; with others it is less, so that a \
+               newcomer finds room: at 50, as much as is still free. What comes on top is refused as inbox-full. \
+               It counts from a quarter of the inbox on; 100 is all of it",
+        set: |config, text| {
+            config.sender_inbox_percent = percent(text)?;
+            Ok(())
+        },
+        show: |config| config.sender_inbox_percent.to_string(),
+    },
+    Setting {
+        key: "sender_store_percent",
+        group: Group::Messages,
+        value_name: "PERCENT",
+        repeats: false,
+        help: "The same of all inboxes together, in bytes; what comes on top is refused as storage. \
+               Raise it where one service writes to everybody",
+        set: |config, text| {
+            config.sender_store_percent = percent(text)?;
+            Ok(())
+        },
+        show: |config| config.sender_store_percent.to_string(),
+    },
+    Setting {
         key: "inbox_overflow",
         group: Group::Messages,
         value_name: "refuse|drop-oldest",
         repeats: false,
         help: "What gives way in a full inbox: refuse tells the sender, drop-oldest destroys the oldest messages of \
-               that inbox, although they were answered as stored",
+               that inbox, although they were answered as stored, unless their sender holds less of it",
         set: |config, text| {
             config.inbox_overflow = match text {
                 "refuse" => Overflow::Refuse,

@@ -59,7 +59,7 @@ fn append_bytes(record_len: usize) -> u64 {
 fn reason_of(error: FailureKind) -> RefusalReason {
     match error {
         FailureKind::Overloaded => RefusalReason::Overloaded,
-        FailureKind::InboxFull => RefusalReason::InboxFull,
+        FailureKind::InboxFull | FailureKind::InboxShare => RefusalReason::InboxFull,
         FailureKind::NameCollision | FailureKind::BadRequest => RefusalReason::BadTarget,
         _ => RefusalReason::Storage,
     }

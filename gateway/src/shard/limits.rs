@@ -3,11 +3,14 @@
 //! They come from the configuration; the shard never reads a file or the
 //! environment.
 
+use iris_protocol::Protocols;
 use iris_protocol::framed::DecodeLimits;
 
 /// Limits of one shard.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// What is spoken; a first byte of another protocol ends its connection.
+    pub protocols: Protocols,
     /// Largest payload of one message. A larger one is refused: it would hold up
     /// every message behind it on the reader's socket.
     pub payload_bytes_max: u32,
@@ -64,6 +67,7 @@ impl Default for Limits {
     fn default() -> Self {
         const DAY_MS: u64 = 24 * 3600 * 1000;
         Limits {
+            protocols: Protocols::ALL,
             payload_bytes_max: 64 << 10,
             outbox_bytes_max: 256 << 10,
             unacked_deliveries_max: 4096,

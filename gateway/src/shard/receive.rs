@@ -143,7 +143,8 @@ impl Shard {
             let rest = &input[at..];
             let step = match connection.protocol {
                 None => {
-                    connection.protocol = sniff(rest[0]);
+                    connection.protocol =
+                        sniff(rest[0]).filter(|it| self.limits.protocols.speaks(*it));
                     if connection.protocol.is_some() {
                         Ok(Step::Took(0))
                     } else {
