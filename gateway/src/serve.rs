@@ -16,7 +16,7 @@ use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::{Auth, Config};
-use crate::core::{self, CoreOptions, Shared};
+use crate::core::{self, AddressLimits, CoreOptions, Shared};
 use crate::metrics::{Phase, Published};
 use crate::placement;
 use crate::shard::{Authenticator, Limits, Shard, ShardOptions};
@@ -165,7 +165,8 @@ pub fn serve(
             Some(reason.to_owned())
         }
     });
-    let shared = Arc::new(Shared::new(cores, config.max_connections as usize)?);
+    let connections_max = config.max_connections as usize;
+    let shared = Arc::new(Shared::new(cores, connections_max, of_address(&config))?);
     // The kernel bounds a table by the limit that is in force now; the plan is made for the hard one.
     let slots = iris_tune::plan(&machine)
         .rings(config.max_connections, cores as u32)
@@ -261,6 +262,14 @@ fn quotas(config: &Config) -> Quotas {
         sender_inbox_percent: config.sender_inbox_percent,
         sender_store_percent: config.sender_store_percent,
         overflow: config.inbox_overflow,
+    }
+}
+
+fn of_address(config: &Config) -> AddressLimits {
+    let half = config.max_connections.div_ceil(2);
+    AddressLimits {
+        connections_max: config.address_connections_max.unwrap_or(half),
+        failed_logins_max: config.address_failed_logins_max,
     }
 }
 

@@ -36,6 +36,7 @@ code_list! {
         Unreachable = 24, "unreachable", "the network gave up on the peer";
         Internal = 25, "internal", "a fault of the server";
         NameCollision = 26, "name-collision", "the name cannot be told from another user's in the store";
+        AddressLimit = 27, "address-limit", "the peer's address has as many connections, or failed logins in a minute, as it may have";
     }
 }
 

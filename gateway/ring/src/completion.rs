@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::Received;
@@ -40,13 +41,15 @@ pub enum Operation {
     Adopt = 9,
     /// [`Ring::poll`](crate::Ring::poll).
     Poll = 10,
+    /// [`Ring::peer_address`](crate::Ring::peer_address).
+    PeerAddress = 11,
 }
 
 /// The user data of cancellations, whose completions concern nobody.
 pub(crate) const CANCEL_USER_DATA: u64 = u64::MAX;
 
 impl Operation {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Accept,
         Self::Receive,
         Self::Send,
@@ -57,6 +60,7 @@ impl Operation {
         Self::Watch,
         Self::Adopt,
         Self::Poll,
+        Self::PeerAddress,
     ];
 
     /// The user data of an entry: this operation, and a token or the key of a loan.
@@ -74,7 +78,10 @@ impl Operation {
 
     /// Whether the entry carries the key of a loan instead of the caller's token.
     pub(crate) fn borrows(self) -> bool {
-        matches!(self, Self::Send | Self::Watch | Self::Adopt)
+        matches!(
+            self,
+            Self::Send | Self::Watch | Self::Adopt | Self::PeerAddress
+        )
     }
 }
 
@@ -172,6 +179,14 @@ pub enum Completion {
         /// `ECANCELED` if it was cancelled.
         result: io::Result<()>,
     },
+    /// The answer to [`Ring::peer_address`](crate::Ring::peer_address).
+    PeerAddress {
+        /// Of the question.
+        token: u64,
+        /// Where the peer is; of IPv6 its first 64 bits, the others are 0. `EOPNOTSUPP`: this kernel does not tell.
+        /// `ENOTCONN`: the connection is gone.
+        result: io::Result<IpAddr>,
+    },
     /// A socket was adopted.
     Adopted {
         /// Of the adoption.
@@ -204,6 +219,7 @@ impl fmt::Debug for Completion {
             Self::ShutDown { token, result } => ("ShutDown", token, result),
             Self::Polled { token, result } => ("Polled", token, result),
             Self::Woken { token, result } => ("Woken", token, result),
+            Self::PeerAddress { token, result } => ("PeerAddress", token, result),
             Self::Adopted { token, result } => ("Adopted", token, result),
         };
         f.debug_tuple(name).field(token).field(result).finish()
@@ -219,6 +235,28 @@ pub(crate) fn result(res: i32) -> io::Result<u32> {
 pub(crate) fn adopted_slot(bytes: &[u8]) -> io::Result<u32> {
     let slot = bytes.first_chunk().map(|slot| i32::from_ne_bytes(*slot));
     slot.map_or_else(|| result(-libc::EIO), result)
+}
+
+/// The address in the first 16 bytes of a socket's name.
+pub(crate) fn peer_address(name: &[u8]) -> io::Result<IpAddr> {
+    let family = name
+        .first_chunk()
+        .map(|bytes| i32::from(u16::from_ne_bytes(*bytes)));
+    let address = match family {
+        // Family and port, then the address; here, a flow label comes between.
+        Some(libc::AF_INET) => name.get(4..8).and_then(|bytes| bytes.first_chunk()),
+        Some(libc::AF_INET6) => {
+            let mut address = [0; 16];
+            let (network, _) = address.split_at_mut(8);
+            network.copy_from_slice(name.get(8..16).unwrap_or(&[0; 8]));
+            return Ok(IpAddr::from(address));
+        }
+        _ => None,
+    };
+    address.map_or_else(
+        || Err(io::ErrorKind::Unsupported.into()),
+        |address: &[u8; 4]| Ok(IpAddr::from(*address)),
+    )
 }
 
 #[cfg(test)]

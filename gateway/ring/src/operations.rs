@@ -18,12 +18,34 @@ use crate::loans::{Block, Loan};
 
 /// `SOCKET_URING_OP_SIOCOUTQ` of `enum io_uring_socket_op` in linux/io_uring.h.
 pub(crate) const SOCKET_OP_OUTSTANDING: u32 = 1;
+/// `SOCKET_URING_OP_GETSOCKOPT` of the same.
+pub(crate) const SOCKET_OP_GETSOCKOPT: u32 = 2;
 /// `IORING_MSG_RING_CQE_SKIP` of linux/io_uring.h: the target gets no completion.
 pub(crate) const MSG_RING_CQE_SKIP: u32 = 1;
 /// `IORING_FILE_INDEX_ALLOC` of linux/io_uring.h, as an offset: the kernel chooses the slot.
 pub(crate) const FILE_INDEX_ALLOC: i32 = -1;
 /// What `SQE.len` can carry; a longer chunk is sent in part, as a full socket would.
 const SEND_LEN_MAX: usize = i32::MAX as usize;
+/// Bytes asked for of a peer's name: a whole `sockaddr_in`, and of a `sockaddr_in6` all up to the first half of its address.
+/// The kernel refuses to be asked for more than there is.
+const PEER_NAME_LEN: usize = 16;
+/// Where `cmd_op` stands in `struct io_uring_sqe`.
+const CMD_OP_AT: usize = 8;
+
+/// Makes an entry that sets an option one that asks for it: they differ in the number of the command.
+fn asking(mut entry: squeue::Entry) -> squeue::Entry {
+    // SAFETY: `Entry` is `repr(C)` and holds one `struct io_uring_sqe`, plain integers of 64 bytes in the kernel's layout, in
+    // which the four bytes from `CMD_OP_AT` on are `cmd_op`, aligned; the entry is owned here. `build` left the number of
+    // SETSOCKOPT there, which a test of the ring would notice if it stood elsewhere.
+    unsafe {
+        (&raw mut entry)
+            .cast::<u8>()
+            .add(CMD_OP_AT)
+            .cast::<u32>()
+            .write(SOCKET_OP_GETSOCKOPT);
+    }
+    entry
+}
 
 impl Ring {
     /// Accepts every connection of a listener into slots of the kernel's choice, until it ends
@@ -103,6 +125,23 @@ impl Ring {
             .build()
             .user_data(Operation::Poll.user_data(token));
         self.queue(entry);
+    }
+
+    /// Asks where the peer of a socket is. The kernel looks at once, so what is queued behind it completes later.
+    pub fn peer_address(&mut self, slot: u32, token: u64) {
+        let fixed = self.fixed(slot);
+        let name = vec![0; PEER_NAME_LEN];
+        let (user_data, address) = self.lend(Operation::PeerAddress, token, Block::Own(name), None);
+        let entry = opcode::SetSockOpt::new(
+            fixed,
+            libc::SOL_SOCKET as u32,
+            libc::SO_PEERNAME as u32,
+            address.cast_const().cast(),
+            PEER_NAME_LEN as u32,
+        )
+        .build()
+        .user_data(user_data);
+        self.queue(asking(entry));
     }
 
     /// Puts the socket of `slot` into the table of another ring as well, in a slot of the kernel's

@@ -7,7 +7,7 @@ use std::io;
 
 use io_uring::cqueue;
 
-use crate::completion::{Operation, adopted_slot, result};
+use crate::completion::{Operation, adopted_slot, peer_address, result};
 use crate::loans::Block;
 use crate::{Completion, Ring};
 
@@ -64,7 +64,9 @@ impl Ring {
                 token,
                 result: outcome.map(has_ended),
             },
-            Operation::Send | Operation::Watch | Operation::Adopt => return None,
+            Operation::Send | Operation::Watch | Operation::Adopt | Operation::PeerAddress => {
+                return None;
+            }
         })
     }
 
@@ -115,6 +117,10 @@ impl Ring {
             Block::Own(_) if operation == Operation::Watch => Completion::Woken {
                 token,
                 result: outcome.map(drop),
+            },
+            Block::Own(name) if operation == Operation::PeerAddress => Completion::PeerAddress {
+                token,
+                result: outcome.and_then(|_| peer_address(&name)),
             },
             Block::Own(bytes) => Completion::Adopted {
                 token,

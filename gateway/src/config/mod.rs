@@ -48,6 +48,10 @@ pub struct Config {
     pub realtime: bool,
     /// Connections at once, over all cores; further ones are refused with a reason.
     pub max_connections: u32,
+    /// Connections at once from one address; `None` is half of `max_connections`.
+    pub address_connections_max: Option<u32>,
+    /// Failed logins of one address in a minute, after which it is refused until the minute is over.
+    pub address_failed_logins_max: u32,
     /// Largest payload of a message, in bytes.
     pub payload_bytes_max: u32,
     /// A connection that has not logged in by then is closed.
@@ -111,6 +115,9 @@ impl Config {
             cores: Cores::All,
             realtime: true,
             max_connections,
+            address_connections_max: None,
+            // A person who mistypes notices nothing; a guesser gets nowhere with a secret of 16 bytes or more.
+            address_failed_logins_max: 100,
             payload_bytes_max: 64 << 10,
             login_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(5 * 60),

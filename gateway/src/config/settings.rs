@@ -185,6 +185,48 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| config.max_connections.to_string(),
     },
     Setting {
+        key: "address_connections_max",
+        group: Group::Server,
+        value_name: "N|half",
+        repeats: false,
+        help: "Connections at once from one address, or one /64 of IPv6; further ones are closed and counted as \
+               address-limit. half is half of max_connections, so that no address alone takes every place. \
+               Raise it behind a balancer, and for a benchmark, since all of theirs come from one address",
+        set: |config, text| {
+            const BOUNDS: Bounds<u32> = Bounds {
+                range: 1..=16_000_000,
+                because: "there are no more connections than that",
+            };
+            config.address_connections_max = if text == "half" {
+                None
+            } else {
+                Some(units::count(text, &BOUNDS)?)
+            };
+            Ok(())
+        },
+        show: |config| {
+            let count = config.address_connections_max.map(|max| max.to_string());
+            count.unwrap_or_else(|| quoted("half"))
+        },
+    },
+    Setting {
+        key: "address_failed_logins_max",
+        group: Group::Server,
+        value_name: "N",
+        repeats: false,
+        help: "Logins with a wrong credential that one address may try in a minute; after that its new connections are \
+               closed as address-limit until the minute is over. Raise it behind a balancer",
+        set: |config, text| {
+            const BOUNDS: Bounds<u32> = Bounds {
+                range: 1..=1_000_000,
+                because: "a client may be configured wrongly once, and a million are no bound",
+            };
+            config.address_failed_logins_max = units::count(text, &BOUNDS)?;
+            Ok(())
+        },
+        show: |config| config.address_failed_logins_max.to_string(),
+    },
+    Setting {
         key: "drain_timeout",
         group: Group::Server,
         value_name: "TIME",

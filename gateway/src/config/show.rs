@@ -66,6 +66,8 @@ mod tests {
             ("sender_inbox_percent", "70"),
             ("sender_store_percent", "80"),
             ("protocols", "framed"),
+            ("address_connections_max", "9"),
+            ("address_failed_logins_max", "8"),
             ("inbox_overflow", "drop-oldest"),
             ("log", "json"),
             ("log_level", "info,iris_gateway::core=debug"),

@@ -5,10 +5,12 @@
 //! longer the more often it failed. The clients wait in the accept queue meanwhile.
 
 use std::io;
+use std::net::IpAddr;
 
 use iris_protocol::CloseReason;
 use rustix::io::Errno;
 
+use super::addresses::Place;
 use super::driver::Core;
 
 /// How soon a failed accept is armed again, at first and at last: as long as nobody notices, and
@@ -44,19 +46,43 @@ impl Core {
         }
     }
 
-    /// A connection was accepted.
+    /// A connection was accepted. It is let in once the kernel has said where its peer is, in this same turn.
     pub(super) fn accepted(&mut self, segment: usize, slot: u32) {
         self.accepting.backoff_ms = 0;
         if !self.shared.admit_connection() {
-            self.shard.metrics.accepted += 1;
-            self.shard.metrics.count_close(CloseReason::ServerFull);
-            self.segments.all[segment].ring.close(slot, 0);
+            self.turn_away(segment, slot, CloseReason::ServerFull);
             return;
         }
-        self.segments.all[segment].used += 1;
+        let segment = &mut self.segments.all[segment];
+        segment.used += 1;
+        segment.ring.peer_address(slot, u64::from(slot));
+    }
+
+    /// The kernel said where the peer of an accepted connection is, or does not know.
+    pub(super) fn located(&mut self, segment: usize, slot: u32, address: io::Result<IpAddr>) {
+        let place = match address {
+            Ok(address) => self.shared.addresses.admit(address),
+            Err(_) => {
+                self.shard.metrics.address_unknown += 1;
+                Some(Place::UNKNOWN)
+            }
+        };
+        let Some(place) = place else {
+            self.segments.all[segment].used -= 1;
+            self.shared.release_connection(Place::UNKNOWN);
+            self.turn_away(segment, slot, CloseReason::AddressLimit);
+            return;
+        };
         let key = self.shard.accepted();
-        self.sockets.insert(key, segment as u16, slot);
+        self.sockets.insert(key, segment as u16, slot, place);
         self.proceed(key);
+    }
+
+    /// Closes a connection that was accepted, without a word: its protocol is not known yet.
+    fn turn_away(&mut self, segment: usize, slot: u32, reason: CloseReason) {
+        self.shard.metrics.accepted += 1;
+        self.shard.metrics.count_close(reason);
+        self.segments.all[segment].ring.close(slot, 0);
     }
 
     /// An accept ended of itself, was cancelled, or failed.

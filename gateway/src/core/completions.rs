@@ -96,6 +96,9 @@ impl Core {
             Completion::HandedOver { token, result } => {
                 self.handed_over(Key::from_token(token), result);
             }
+            Completion::PeerAddress { token, result } => {
+                self.located(segment, token as u32, result);
+            }
             Completion::Woken { .. } => {
                 let wake = self.shared.wakes[self.index].eventfd();
                 self.segments.all[0].ring.watch(wake, 0);

@@ -10,6 +10,7 @@ use std::io;
 use iris_protocol::CloseReason;
 use iris_ring::Operation;
 
+use super::addresses::Place;
 use super::driver::Core;
 use super::sockets::{Fate, Receive};
 use crate::shard::Key;
@@ -30,6 +31,10 @@ impl Core {
             && matches!(socket.fate, Fate::Stays | Fate::Moves(_))
         {
             socket.fate = Fate::Flushes(reason);
+            let place = socket.place;
+            if reason == CloseReason::BadCredential {
+                self.login_failed(place);
+            }
             self.lingering.push_back((self.now_ms + LINGER_MS, key));
             self.stop_polling(key);
             self.proceed(key);
@@ -120,17 +125,31 @@ impl Core {
             "connection closed"
         );
         self.shard.ended(key, reason, outstanding);
-        self.release(key);
-        self.shared.release_connection();
+        let place = self.release(key);
+        self.shared.release_connection(place);
         self.perform();
     }
 
-    /// Gives a slot back.
-    pub(super) fn release(&mut self, key: Key) {
-        if let Some(socket) = self.sockets.remove(key) {
-            let segment = &mut self.segments.all[usize::from(socket.segment)];
-            segment.used -= 1;
-            segment.ring.close(socket.slot, key.token());
+    /// Gives a slot back, and says where the peer was.
+    pub(super) fn release(&mut self, key: Key) -> Place {
+        let Some(socket) = self.sockets.remove(key) else {
+            return Place::UNKNOWN;
+        };
+        let segment = &mut self.segments.all[usize::from(socket.segment)];
+        segment.used -= 1;
+        segment.ring.close(socket.slot, key.token());
+        socket.place
+    }
+
+    /// A login on this connection showed a wrong credential.
+    fn login_failed(&self, place: Place) {
+        if let Some(told) = self.shared.addresses.login_failed(place) {
+            tracing::info!(
+                address = %told.address,
+                of_address = told.failed,
+                since_last_line = told.since_last,
+                "login with a wrong credential"
+            );
         }
     }
 

@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn a_core_that_ends_in_any_way_is_waited_for_no_longer() {
-        let shared = Arc::new(Shared::new(2, 1).expect("eventfds"));
+        let shared =
+            Arc::new(Shared::new(2, 1, crate::core::AddressLimits::NONE).expect("eventfds"));
         shared.core_is_drained(0);
         drop(EndOfCore(Arc::clone(&shared), 0));
         assert!(shared.is_draining(), "the others go on alone");

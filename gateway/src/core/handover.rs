@@ -59,8 +59,9 @@ impl Core {
         };
         match result {
             Ok(slot_there) => {
-                self.shard.handed_over(key, target as u16, slot_there);
-                self.release(key);
+                let place = self.release(key).to_number();
+                self.shard
+                    .handed_over(key, target as u16, slot_there, place);
                 self.perform();
             }
             Err(error) if !is_full(&error) => {

@@ -1,16 +1,18 @@
 //! One core: an executor pinned to a cpu, its net rings, its shard, its lanes.
 //!
 //! The files in the order of a message: `driver` turns the loop, `segments` owns
-//! the rings that hand over bytes, `accepting` lets connections in, `completions`
-//! gives the shard what the rings have, `perform` does what the shard asks,
-//! `timing` says what is due, `sockets` knows each connection's socket, `handover` moves one to another core,
-//! `endings` closes one, `sweep` finds those that have ended unheard, `lanes` carries batches to other cores, `wake` rouses a
+//! the rings that hand over bytes, `accepting` lets connections in, `addresses` bounds
+//! what one address has, `completions` gives the shard what the rings have, `perform`
+//! does what the shard asks, `timing` says what is due, `sockets` knows each
+//! connection's socket, `handover` moves one to another core, `endings` closes one,
+//! `sweep` finds those that have ended unheard, `lanes` carries batches to other cores, `wake` rouses a
 //! core that sleeps, `executor` is the only file that knows glommio.
 //!
 //! Owner of everything here: the thread of its core, but for [`Shared`], which
 //! all cores read.
 
 mod accepting;
+mod addresses;
 mod completions;
 mod driver;
 mod endings;
@@ -31,6 +33,9 @@ use std::os::fd::RawFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use addresses::{Addresses, Place};
+
+pub use addresses::AddressLimits;
 pub use driver::{Core, CoreOptions};
 pub use executor::{CoreHandle, start};
 pub use lanes::{Lanes, mesh};
@@ -49,6 +54,8 @@ pub struct Shared {
     connections: AtomicUsize,
     /// Most connections of the process.
     connections_max: usize,
+    /// Where their peers are. Taken at the accept and the end of a connection, and for a failed login.
+    addresses: Addresses,
     /// A drain was asked for.
     draining: AtomicBool,
     /// Which cores have no connection left while draining, or have ended.
@@ -60,13 +67,18 @@ impl Shared {
     ///
     /// # Errors
     /// If the kernel gives no eventfd.
-    pub fn new(cores: usize, connections_max: usize) -> std::io::Result<Shared> {
+    pub fn new(
+        cores: usize,
+        connections_max: usize,
+        of_address: AddressLimits,
+    ) -> std::io::Result<Shared> {
         Ok(Shared {
             wakes: (0..cores).map(|_| Wake::new()).collect::<Result<_, _>>()?,
             rings: (0..cores).map(|_| Mutex::default()).collect(),
             up: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             connections_max,
+            addresses: Addresses::new(of_address),
             draining: AtomicBool::new(false),
             drained: (0..cores).map(|_| AtomicBool::new(false)).collect(),
         })
@@ -104,8 +116,10 @@ impl Shared {
         true
     }
 
-    fn release_connection(&self) {
+    /// A connection from there has ended.
+    fn release_connection(&self, place: Place) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.addresses.release(place);
     }
 
     fn publish_ring(&self, core: usize, fd: RawFd) {

@@ -3,6 +3,7 @@
 //!
 //! Owner: the core's thread.
 
+use super::addresses::Place;
 use super::driver::Core;
 use super::sockets::{Fate, Receive};
 use crate::shard::{Effect, Key};
@@ -29,9 +30,11 @@ impl Core {
                 connection,
                 segment,
                 slot,
+                place,
             } => {
                 self.segments.all[usize::from(segment)].used += 1;
-                self.sockets.insert(connection, segment, slot);
+                let place = Place::from_number(place);
+                self.sockets.insert(connection, segment, slot, place);
             }
             Effect::AtHome(key) => {
                 if let Some(socket) = self.sockets.get_mut(key) {

@@ -8,6 +8,7 @@
 use iris_protocol::CloseReason;
 use iris_ring::prefetch;
 
+use super::addresses::Place;
 use crate::shard::Key;
 
 /// The receive of a socket.
@@ -45,6 +46,8 @@ pub(super) enum Fate {
 pub(super) struct Socket {
     pub(super) generation: u32,
     pub(super) slot: u32,
+    /// Where its peer is, among the addresses of the process.
+    pub(super) place: Place,
     pub(super) segment: u16,
     pub(super) receive: Receive,
     pub(super) fate: Fate,
@@ -80,7 +83,7 @@ const _: () = assert!(size_of::<Option<Socket>>() == 28);
 pub(super) struct Sockets(Vec<Option<Socket>>);
 
 impl Sockets {
-    pub(super) fn insert(&mut self, key: Key, segment: u16, slot: u32) {
+    pub(super) fn insert(&mut self, key: Key, segment: u16, slot: u32, place: Place) {
         let index = key.index as usize;
         if self.0.len() <= index {
             self.0.resize(index + 1, None);
@@ -88,6 +91,7 @@ impl Sockets {
         self.0[index] = Some(Socket {
             generation: key.generation,
             slot,
+            place,
             segment,
             receive: Receive::Idle,
             fate: Fate::Stays,

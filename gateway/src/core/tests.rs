@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use iris_protocol::{Name, classic};
 use iris_storage::{NameKey, Store, StoreOptions};
 
-use super::{Core, CoreOptions, Lanes, Shared, mesh};
+use super::{AddressLimits, Core, CoreOptions, Lanes, Shared, mesh};
 use crate::metrics::Published;
 use crate::shard::{Authenticator, Limits, Shard, ShardOptions};
 
@@ -43,7 +43,7 @@ fn lone_core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::Tem
         has_own_cpu: false,
         realtime: false,
         index: 0,
-        shared: Arc::new(Shared::new(2, 10).expect("eventfds")),
+        shared: Arc::new(Shared::new(2, 10, AddressLimits::NONE).expect("eventfds")),
         shard: Box::new(|| {
             Shard::new(ShardOptions {
                 core: 0,

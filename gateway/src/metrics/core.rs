@@ -62,6 +62,7 @@ core_metrics! {
     Counter accept_failures "iris_accept_failures_total" "" "Accepts that the kernel failed, and that were put off for a while";
     Counter ends_found "iris_ends_found_total" "" "Ends of peers that no operation told, and a look at the socket found";
     Counter socket_faults "iris_socket_faults_total" "" "Connections that lived on without a socket, or sockets that did not end when closed: faults of the server, mended";
+    Counter address_unknown "iris_address_unknown_total" "" "Connections whose address the kernel did not tell, so that no limit of addresses holds for them";
     Counter logins "iris_logins_total" "" "Logins that were let in, takeovers among them";
     Counter takeovers "iris_takeovers_total" "" "Logins that ended an older session of the same user";
     Counter received_classic "iris_messages_received_total" "protocol=\"classic\"" "Messages that senders sent";

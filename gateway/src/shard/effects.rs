@@ -20,6 +20,8 @@ pub enum Effect {
         segment: u16,
         /// Slot of the socket in that ring.
         slot: u32,
+        /// Where its peer is: the driver's number for it.
+        place: u32,
     },
     /// The connection is at home: receive for as long as it lives.
     AtHome(Key),

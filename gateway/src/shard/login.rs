@@ -67,7 +67,7 @@ impl Shard {
 
     /// The socket of a connection is in the ring of its user's home now: its
     /// login follows it over the lane, and it is forgotten here.
-    pub fn handed_over(&mut self, id: Key, segment: u16, slot: u32) {
+    pub fn handed_over(&mut self, id: Key, segment: u16, slot: u32, place: u32) {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
@@ -78,6 +78,7 @@ impl Shard {
                 &Envelope::Arrival {
                     segment,
                     slot,
+                    place,
                     framed: connection.is_framed(),
                     name,
                 },
@@ -111,7 +112,12 @@ impl Shard {
     }
 
     /// A connection came over a lane with its login.
-    pub(super) fn arrival(&mut self, segment: u16, slot: u32, framed: bool, name: &str) -> Key {
+    pub(super) fn arrival(
+        &mut self,
+        (segment, slot, place): (u16, u32, u32),
+        framed: bool,
+        name: &str,
+    ) -> Key {
         let mut connection = Connection::new(self.now.core_ms);
         connection.protocol = Some(if framed {
             Protocol::Framed
@@ -124,6 +130,7 @@ impl Shard {
             connection: id,
             segment,
             slot,
+            place,
         });
         if self.draining {
             self.close(id, CloseReason::Draining);

@@ -186,9 +186,10 @@ impl Shard {
             Envelope::Arrival {
                 segment,
                 slot,
+                place,
                 framed,
                 name,
-            } => *arrived = self.arrival(segment, slot, framed, name),
+            } => *arrived = self.arrival((segment, slot, place), framed, name),
             Envelope::Received { bytes, cut: false } => self.received(*arrived, bytes),
             Envelope::Received { bytes, cut: true } => self.received_cut(*arrived, bytes),
             Envelope::Inquire {

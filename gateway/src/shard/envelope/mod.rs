@@ -89,6 +89,8 @@ pub enum Envelope<'a> {
         segment: u16,
         /// Slot of the socket in that ring.
         slot: u32,
+        /// Where its peer is: the drivers' number for it.
+        place: u32,
         /// Whether it speaks the framed protocol.
         framed: bool,
         /// Who logs in.
@@ -149,6 +151,7 @@ enum Head {
     Arrival {
         segment: u16,
         slot: u32,
+        place: u32,
         framed: bool,
         name_len: u8,
     },

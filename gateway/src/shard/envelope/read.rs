@@ -175,11 +175,13 @@ impl<'a> Iterator for Envelopes<'a> {
             ArchivedHead::Arrival {
                 segment,
                 slot,
+                place,
                 framed,
                 name_len,
             } => Envelope::Arrival {
                 segment: segment.to_native(),
                 slot: slot.to_native(),
+                place: place.to_native(),
                 framed: *framed,
                 name: self.take_name(*name_len),
             },

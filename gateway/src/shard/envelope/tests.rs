@@ -40,6 +40,7 @@ fn one_of_each() -> Vec<u8> {
         Envelope::Arrival {
             segment: 1,
             slot: 2,
+            place: 3,
             framed: true,
             name: "ann",
         },

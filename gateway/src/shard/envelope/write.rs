@@ -50,6 +50,7 @@ pub fn push(batch: &mut Vec<u8>, envelope: &Envelope<'_>) {
         Envelope::Arrival {
             segment,
             slot,
+            place,
             framed,
             name,
         } => {
@@ -58,6 +59,7 @@ pub fn push(batch: &mut Vec<u8>, envelope: &Envelope<'_>) {
                 &Head::Arrival {
                     segment,
                     slot,
+                    place,
                     framed,
                     name_len: name.len() as u8,
                 },

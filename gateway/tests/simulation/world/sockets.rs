@@ -299,7 +299,7 @@ impl World {
             entry.connection = None;
             let core = entry.core;
             self.by_connection.remove(&(core, key));
-            self.shards[core].handed_over(key, 0, socket as u32);
+            self.shards[core].handed_over(key, 0, socket as u32, 0);
             self.effects(core);
         }
     }

@@ -88,7 +88,7 @@ impl Plan {
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         let data = folder.path().join("data");
         let data = data.to_str().expect("a path in UTF-8");
-        let common = [
+        let mut common = vec![
             "--listen",
             "127.0.0.1:0",
             "--admin",
@@ -96,6 +96,12 @@ impl Plan {
             "--data",
             data,
         ];
+        // All clients of a test come from one address.
+        let of_address = "--address-connections-max=16000000";
+        let bounds_addresses = |argument: &&str| argument.starts_with("--address-connections-max");
+        if !arguments.iter().any(bounds_addresses) {
+            common.push(of_address);
+        }
         let owned = |text: &&str| (*text).to_owned();
         Plan {
             arguments: common.iter().chain(arguments).map(owned).collect(),
