@@ -72,7 +72,7 @@ impl Stretch {
                 })
                 .collect();
         }
-        self.from_gaps(|from| {
+        self.of_long(|from| {
             let each = rows(from).take(PAST_DAMAGE_MAX);
             each.filter_map(Result::transpose).next().transpose()
         })
@@ -94,7 +94,7 @@ impl Stretch {
     }
 
     /// `look` finds the first message from a sequence on.
-    fn from_gaps(
+    fn of_long(
         &self,
         look: impl Fn(u64) -> Result<Option<Found>, FailureKind>,
     ) -> Result<Vec<Part>, FailureKind> {

@@ -1,5 +1,5 @@
 //! What the driver knows of each connection's socket: where it lives and which
-//! operations are under way. 28 bytes each; everything else about a connection is
+//! operations are under way. 32 bytes each; everything else about a connection is
 //! the shard's.
 //!
 //! Owner: the core's thread. Indexed like the shard's connections; an entry whose
@@ -76,7 +76,7 @@ pub(super) struct Socket {
 }
 
 // There may be millions: what is added here is paid for by every connection.
-const _: () = assert!(size_of::<Option<Socket>>() == 28);
+const _: () = assert!(size_of::<Option<Socket>>() == 32);
 
 /// The sockets of a core.
 #[derive(Default)]
