@@ -165,10 +165,16 @@ pub fn serve(
             Some(reason.to_owned())
         }
     });
-    let connections_max = config.max_connections as usize;
-    let shared = Arc::new(Shared::new(cores, connections_max, of_address(&config))?);
+    let shared = Arc::new(Shared::new(
+        cores,
+        config.max_connections as usize,
+        of_address(&config),
+        config.input_bytes_max,
+        config.output_bytes_max,
+    )?);
     // The kernel bounds a table by the limit that is in force now; the plan is made for the hard one.
-    let slots = iris_tune::plan(&machine)
+    let plan = iris_tune::plan(&machine);
+    let slots = plan
         .rings(config.max_connections, cores as u32)
         .slots
         .min(u32::try_from(descriptors).unwrap_or(u32::MAX));
@@ -177,8 +183,13 @@ pub fn serve(
     let mut handles = Vec::new();
     let lanes = core::mesh(cores);
     for (index, ((cpu, listeners), lanes)) in cpus.iter().zip(listeners).zip(lanes).enumerate() {
-        let (name_key, limits, auth) = (store.name_key(), limits(&config), config.auth.clone());
+        let (name_key, limits, auth) = (
+            store.name_key(),
+            limits(&config, &plan),
+            config.auth.clone(),
+        );
         let waker = Arc::clone(&shared);
+        let budgets_of = Arc::clone(&shared);
         let options = CoreOptions {
             index,
             has_own_cpu: cpus.iter().filter(|other| *other == cpu).count() == 1,
@@ -191,6 +202,7 @@ pub fn serve(
                     name_key,
                     first_number: unix_nanos(),
                     limits,
+                    budgets: core::budgets(&budgets_of),
                     authenticator: Box::new(auth),
                 })
             }),
@@ -273,7 +285,7 @@ fn of_address(config: &Config) -> AddressLimits {
     }
 }
 
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config, plan: &iris_tune::Plan) -> Limits {
     let ms = |duration: Duration| duration.as_millis() as u64;
     Limits {
         payload_bytes_max: config.payload_bytes_max,
@@ -289,6 +301,8 @@ fn limits(config: &Config) -> Limits {
         ttl_default_ms: ms(config.ttl_default),
         ttl_max_ms: ms(config.ttl_max),
         protocols: config.protocols,
+        store_pending_bytes_max: plan.store_queue_bytes_max,
+        lane_batch_bytes_max: plan.lane_batch_bytes_max as usize,
         ..Limits::default()
     }
 }

@@ -11,8 +11,8 @@ use crate::machine::{IoUring, Machine};
 /// measured with 2,000,000 of them, and about 0.6 KiB in the gateway, rounded up.
 pub const CONNECTION_BYTES: u64 = 5 * 1024 + 512;
 
-/// Share of the memory that connections may take, in percent. The rest is for bursts: bytes that
-/// wait for slow readers, TCP buffers, the page cache that the inbox store reads through.
+/// Share of the memory left by the budgets that connections may take, in percent. The rest is for what the kernel
+/// holds in bursts: TCP buffers, the page cache that the inbox store reads through.
 const MEMORY_PERCENT: u64 = 80;
 
 /// Memory of the inbox store for each database: 390 MiB were the most measured in floods, and there is room for a memtable
@@ -22,6 +22,41 @@ const CORES_PER_DATABASE: u64 = 4;
 
 /// Memory of a core before its first connection: ring, receive buffers, executor.
 const CORE_BYTES: u64 = 32 << 20;
+
+/// Memory for input that is not acted upon yet: a part of the memory, no less than a few hundred large frames need,
+/// and no more than helps anyone.
+const INPUT: Budget = Budget {
+    part: 32,
+    min: 16 << 20,
+    max: 1 << 30,
+};
+
+/// Memory for outboxes: more, as it lets readers that are slow for a moment do without the inbox.
+const OUTPUT: Budget = Budget {
+    part: 16,
+    min: 32 << 20,
+    max: 4 << 30,
+};
+
+/// Memory for requests to the store, over all cores, and the most that one core can make use of.
+const STORE_QUEUES: Budget = Budget {
+    part: 32,
+    min: 16 << 20,
+    max: 16 << 30,
+};
+const STORE_QUEUE_BYTES_MAX: u64 = 64 << 20;
+
+/// Memory for lanes between cores. A lane has 34 batches at most (32 on their way or on their way back, the one that is
+/// filled and the one that is read), each of which may have grown to twice its limit.
+const LANES: Budget = Budget {
+    part: 16,
+    min: 16 << 20,
+    max: 16 << 30,
+};
+const BATCHES_OF_LANE: u64 = 2 * 34;
+/// Least and most bytes of a batch: with fewer a batch carries few messages, more is no faster.
+const BATCH_BYTES_MIN: u64 = 16 << 10;
+const BATCH_BYTES_MAX: u64 = 256 << 10;
 
 /// Most slots of one ring's file table, by the kernel (IORING_MAX_FIXED_FILES).
 const RING_SLOTS_MAX: u64 = 1 << 20;
@@ -41,6 +76,14 @@ const ACCEPT_QUEUE: u64 = 4096;
 pub struct Plan {
     /// Connections at once, over all cores.
     pub connections_max: u32,
+    /// Memory for input that is not acted upon yet, of the process.
+    pub input_bytes_max: u64,
+    /// Memory for outboxes, of the process.
+    pub output_bytes_max: u64,
+    /// Memory for requests to the store, of each core.
+    pub store_queue_bytes_max: u64,
+    /// Bytes of one batch from a core to another.
+    pub lane_batch_bytes_max: u64,
     /// Most slots that one ring's file table may have.
     pub ring_slots_max: u32,
     /// RLIMIT_NOFILE the gateway should set for itself at start: the hard limit.
@@ -68,6 +111,20 @@ impl fmt::Display for Note {
             Note::Obstacle(text) => ("obstacle", text),
         };
         write!(f, "{label}: {text}")
+    }
+}
+
+/// A part of the memory, within bounds.
+struct Budget {
+    /// One part of so many.
+    part: u64,
+    min: u64,
+    max: u64,
+}
+
+impl Budget {
+    fn of(&self, memory: u64) -> u64 {
+        (memory / self.part).clamp(self.min, self.max)
     }
 }
 
@@ -100,7 +157,9 @@ impl Plan {
 /// Plans the limits of a gateway that uses every cpu of `machine`.
 pub fn plan(machine: &Machine) -> Plan {
     let mut notes = Vec::new();
-    let connections_max = connections(machine, &mut notes);
+    let budgets = budgets(machine);
+    let connections_max = connections(machine, &budgets, &mut notes);
+    budgets.explain(machine, &mut notes);
     let ring_slots_max = machine.descriptors_hard.min(RING_SLOTS_MAX);
     notes.push(Note::Reason(format!(
         "a ring holds at most {ring_slots_max} connections: the lesser of the hard limit of descriptors \
@@ -109,31 +168,102 @@ pub fn plan(machine: &Machine) -> Plan {
     settings(machine, &mut notes);
     Plan {
         connections_max: clamped(connections_max),
+        input_bytes_max: budgets.input,
+        output_bytes_max: budgets.output,
+        store_queue_bytes_max: budgets.store_queue,
+        lane_batch_bytes_max: budgets.lane_batch,
         ring_slots_max: clamped(ring_slots_max),
         descriptors: machine.descriptors_hard,
         notes,
     }
 }
 
-fn connections(machine: &Machine, notes: &mut Vec<Note>) -> u64 {
-    let group = machine
-        .memory_group
-        .filter(|left| *left < machine.memory_available);
-    let memory = group.unwrap_or(machine.memory_available);
-    let source = if group.is_some() {
+/// Memory that is not for connections.
+struct Budgets {
+    input: u64,
+    output: u64,
+    store_queue: u64,
+    lane_batch: u64,
+}
+
+fn cores_of(machine: &Machine) -> u64 {
+    machine.cpus.len().max(1) as u64
+}
+
+fn lanes_between(cores: u64) -> u64 {
+    cores * (cores - 1)
+}
+
+fn memory_of(machine: &Machine) -> u64 {
+    let group = machine.memory_group.unwrap_or(u64::MAX);
+    machine.memory_available.min(group)
+}
+
+fn budgets(machine: &Machine) -> Budgets {
+    let (memory, cores) = (memory_of(machine), cores_of(machine));
+    let batches = lanes_between(cores).max(1) * BATCHES_OF_LANE;
+    Budgets {
+        input: INPUT.of(memory),
+        output: OUTPUT.of(memory),
+        store_queue: (STORE_QUEUES.of(memory) / cores).min(STORE_QUEUE_BYTES_MAX),
+        lane_batch: (LANES.of(memory) / batches).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX),
+    }
+}
+
+impl Budgets {
+    fn lanes(&self, machine: &Machine) -> u64 {
+        lanes_between(cores_of(machine)) * BATCHES_OF_LANE * self.lane_batch
+    }
+
+    fn sum(&self, machine: &Machine) -> u64 {
+        self.input + self.output + self.store_queue * cores_of(machine) + self.lanes(machine)
+    }
+
+    fn explain(&self, machine: &Machine, notes: &mut Vec<Note>) {
+        let cores = cores_of(machine);
+        notes.push(Note::Reason(format!(
+            "input_bytes_max is {} MiB, 1/{} of the memory: commands that have not wholly arrived, or wait to be read",
+            self.input >> 20,
+            INPUT.part
+        )));
+        notes.push(Note::Reason(format!(
+            "output_bytes_max is {} MiB, 1/{} of the memory: what waits for sockets and acknowledgements",
+            self.output >> 20,
+            OUTPUT.part
+        )));
+        notes.push(Note::Reason(format!(
+            "requests to the inbox store may take {} MiB, {} MiB a core: at most 1/{} of the memory",
+            (self.store_queue * cores) >> 20,
+            self.store_queue >> 20,
+            STORE_QUEUES.part
+        )));
+        notes.push(Note::Reason(format!(
+            "lanes between cores may take {} MiB, in batches of {} KiB: at most 1/{} of the memory",
+            self.lanes(machine) >> 20,
+            self.lane_batch >> 10,
+            LANES.part
+        )));
+    }
+}
+
+fn connections(machine: &Machine, budgets: &Budgets, notes: &mut Vec<Note>) -> u64 {
+    let memory = memory_of(machine);
+    let source = if memory < machine.memory_available {
         "the control group allows"
     } else {
         "MemAvailable is"
     };
-    let cores = machine.cpus.len().max(1) as u64;
+    let cores = cores_of(machine);
     let fixed = CORE_BYTES * cores + DATABASE_BYTES * cores.div_ceil(CORES_PER_DATABASE);
-    let budget = memory.saturating_sub(fixed) / 100 * MEMORY_PERCENT;
-    let wanted = budget / CONNECTION_BYTES;
+    let budgeted = budgets.sum(machine);
+    let left = memory.saturating_sub(fixed + budgeted) / 100 * MEMORY_PERCENT;
+    let wanted = left / CONNECTION_BYTES;
     notes.push(Note::Reason(format!(
-        "{source} {} MiB; less {} MiB for {cores} cores and the inbox store, {MEMORY_PERCENT} % of the rest \
-         at {:.1} KiB a connection (the kernel's share included) carries {wanted}",
+        "{source} {} MiB; less {} MiB for {cores} cores and the inbox store and {} MiB for the budgets below, \
+         {MEMORY_PERCENT} % of the rest at {:.1} KiB a connection (the kernel's share included) carries {wanted}",
         memory >> 20,
         fixed >> 20,
+        budgeted >> 20,
         CONNECTION_BYTES as f64 / 1024.0,
     )));
     if wanted < CONNECTIONS_MIN {

@@ -33,12 +33,8 @@ impl SettingArguments {
                 .collect(),
             flags: self.flags.clone(),
         };
-        load(
-            Config::embedded(plan.connections_max),
-            &machine.cpus,
-            &given,
-        )
-        .map_err(|error| Failure::Usage(error.to_string()))
+        load(Config::planned(&plan), &machine.cpus, &given)
+            .map_err(|error| Failure::Usage(error.to_string()))
     }
 }
 

@@ -52,6 +52,10 @@ pub struct Config {
     pub address_connections_max: Option<u32>,
     /// Failed logins of one address in a minute, after which it is refused until the minute is over.
     pub address_failed_logins_max: u32,
+    /// Memory for input that is not acted upon yet, of all connections.
+    pub input_bytes_max: u64,
+    /// Memory for the outboxes of all sessions.
+    pub output_bytes_max: u64,
     /// Largest payload of a message, in bytes.
     pub payload_bytes_max: u32,
     /// A connection that has not logged in by then is closed.
@@ -103,8 +107,16 @@ pub struct Config {
 const QUOTAS: Quotas = Quotas::DEFAULT;
 
 impl Config {
-    /// The built-in defaults, with the connections that this machine's plan allows
-    /// (see [`iris_tune::plan`]).
+    /// The built-in defaults, with the memory and connections of this machine's plan.
+    pub fn planned(plan: &iris_tune::Plan) -> Config {
+        Config {
+            input_bytes_max: plan.input_bytes_max,
+            output_bytes_max: plan.output_bytes_max,
+            ..Config::embedded(plan.connections_max)
+        }
+    }
+
+    /// The built-in defaults for so many connections, with the budgets of a machine of 8 GiB.
     pub fn embedded(max_connections: u32) -> Config {
         Config {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8085))],
@@ -118,6 +130,8 @@ impl Config {
             address_connections_max: None,
             // A person who mistypes notices nothing; a guesser gets nowhere with a secret of 16 bytes or more.
             address_failed_logins_max: 100,
+            input_bytes_max: 256 << 20,
+            output_bytes_max: 512 << 20,
             payload_bytes_max: 64 << 10,
             login_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(5 * 60),

@@ -23,6 +23,11 @@ const WINDOW: Bounds<u32> = Bounds {
     because: "each is an entry in memory as long as it is open",
 };
 
+const BUDGET: Bounds<u64> = Bounds {
+    range: 4 << 20..=1 << 40,
+    because: "below it a few large messages use it up, and no machine has more memory",
+};
+
 const TTL: Bounds<Duration> = Bounds {
     range: MINUTE..=Duration::from_secs(10 * 365 * 86_400),
     because: "expiry is looked at about once a minute, and no message waits for ever",
@@ -225,6 +230,33 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.address_failed_logins_max.to_string(),
+    },
+    Setting {
+        key: "input_bytes_max",
+        group: Group::Server,
+        value_name: "SIZE",
+        repeats: false,
+        help: "Memory for what clients have sent and is not acted upon yet, of all connections. Beyond half of it, \
+               connections that hold more than an equal share are closed as overloaded. The default is this machine's \
+               plan (see iris-tune)",
+        set: |config, text| {
+            config.input_bytes_max = units::large_size(text, &BUDGET)?;
+            Ok(())
+        },
+        show: |config| quoted(ByteSize(config.input_bytes_max)),
+    },
+    Setting {
+        key: "output_bytes_max",
+        group: Group::Server,
+        value_name: "SIZE",
+        repeats: false,
+        help: "Memory for what waits for sockets and acknowledgements, of all sessions. Beyond half of it, a session \
+               may hold an equal share instead of outbox_bytes_max. The default is this machine's plan (see iris-tune)",
+        set: |config, text| {
+            config.output_bytes_max = units::large_size(text, &BUDGET)?;
+            Ok(())
+        },
+        show: |config| quoted(ByteSize(config.output_bytes_max)),
     },
     Setting {
         key: "drain_timeout",

@@ -124,8 +124,8 @@ mod tests {
 
     #[test]
     fn a_core_that_ends_in_any_way_is_waited_for_no_longer() {
-        let shared =
-            Arc::new(Shared::new(2, 1, crate::core::AddressLimits::NONE).expect("eventfds"));
+        let none = crate::core::AddressLimits::NONE;
+        let shared = Arc::new(Shared::new(2, 1, none, 1 << 30, 1 << 30).expect("eventfds"));
         shared.core_is_drained(0);
         drop(EndOfCore(Arc::clone(&shared), 0));
         assert!(shared.is_draining(), "the others go on alone");

@@ -122,6 +122,7 @@ mod tests {
     use iris_storage::NameKey;
 
     use super::*;
+    use crate::shard::budget::alone;
     use crate::shard::{Authenticator, Key, Limits, ShardOptions};
 
     struct Everybody;
@@ -148,6 +149,7 @@ mod tests {
             name_key: NameKey::new(1),
             first_number: 1,
             limits: Limits::default(),
+            budgets: alone::budgets(1 << 30, 1 << 30),
             authenticator: Box::new(Everybody),
         });
         let id = shard.accepted();

@@ -13,6 +13,7 @@
 
 mod accepting;
 mod addresses;
+mod budget;
 mod completions;
 mod driver;
 mod endings;
@@ -36,6 +37,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use addresses::{Addresses, Place};
 
 pub use addresses::AddressLimits;
+pub use budget::{ProcessBudget, budgets};
 pub use driver::{Core, CoreOptions};
 pub use executor::{CoreHandle, start};
 pub use lanes::{Lanes, mesh};
@@ -56,6 +58,10 @@ pub struct Shared {
     connections_max: usize,
     /// Where their peers are. Taken at the accept and the end of a connection, and for a failed login.
     addresses: Addresses,
+    /// Memory for input that is not acted upon yet.
+    pub input: ProcessBudget,
+    /// Memory for outboxes.
+    pub output: ProcessBudget,
     /// A drain was asked for.
     draining: AtomicBool,
     /// Which cores have no connection left while draining, or have ended.
@@ -63,7 +69,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For a process of so many cores and at most so many connections.
+    /// For a process of so many cores, at most so many connections, and so much memory for their input and output.
     ///
     /// # Errors
     /// If the kernel gives no eventfd.
@@ -71,8 +77,12 @@ impl Shared {
         cores: usize,
         connections_max: usize,
         of_address: AddressLimits,
+        input_bytes_max: u64,
+        output_bytes_max: u64,
     ) -> std::io::Result<Shared> {
         Ok(Shared {
+            input: ProcessBudget::new(input_bytes_max),
+            output: ProcessBudget::new(output_bytes_max),
             wakes: (0..cores).map(|_| Wake::new()).collect::<Result<_, _>>()?,
             rings: (0..cores).map(|_| Mutex::default()).collect(),
             up: AtomicUsize::new(0),

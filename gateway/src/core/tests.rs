@@ -9,6 +9,7 @@ use iris_storage::{NameKey, Store, StoreOptions};
 
 use super::{AddressLimits, Core, CoreOptions, Lanes, Shared, mesh};
 use crate::metrics::Published;
+use crate::shard::budget::alone;
 use crate::shard::{Authenticator, Limits, Shard, ShardOptions};
 
 struct Everybody;
@@ -43,7 +44,9 @@ fn lone_core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::Tem
         has_own_cpu: false,
         realtime: false,
         index: 0,
-        shared: Arc::new(Shared::new(2, 10, AddressLimits::NONE).expect("eventfds")),
+        shared: Arc::new(
+            Shared::new(2, 10, AddressLimits::NONE, 1 << 30, 1 << 30).expect("eventfds"),
+        ),
         shard: Box::new(|| {
             Shard::new(ShardOptions {
                 core: 0,
@@ -51,6 +54,7 @@ fn lone_core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::Tem
                 name_key: NameKey::new(1),
                 first_number: 1,
                 limits: Limits::default(),
+                budgets: alone::budgets(1 << 30, 1 << 30),
                 authenticator: Box::new(Everybody),
             })
         }),

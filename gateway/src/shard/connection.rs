@@ -8,10 +8,12 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use iris_protocol::framed::HEADER_LEN;
 use iris_protocol::{CloseReason, Protocol};
 
 use super::outbox::Outbox;
 use super::slots::Key;
+use super::unread::HELD_PIECE_BYTES;
 use super::wheel::Tick;
 
 /// Where a connection stands on its way from the first byte to the last.
@@ -226,13 +228,17 @@ impl Connection {
         self.held.front().map_or(self.cut, |next| next.goes_on)
     }
 
-    /// Bytes it holds that were received and not read.
-    pub fn unread_bytes(&self) -> u64 {
-        self.partial.len() as u64
-            + self
-                .held
-                .iter()
-                .map(|held| held.bytes.len() as u64)
-                .sum::<u64>()
+    /// Memory of what it holds that was received and not read.
+    pub fn unread_memory(&self) -> u64 {
+        let held = self.held.iter();
+        let held = held.map(|held| held.bytes.capacity() as u64 + HELD_PIECE_BYTES);
+        self.partial.capacity() as u64 + held.sum::<u64>()
+    }
+
+    /// Length of the command that `partial` begins with, if it says so.
+    pub fn command_len(&self) -> Option<usize> {
+        let (length, _) = self.partial.split_first_chunk()?;
+        let is_frame = self.is_framed() && self.preface_read;
+        is_frame.then(|| HEADER_LEN + u32::from_be_bytes(*length) as usize)
     }
 }

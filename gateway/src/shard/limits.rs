@@ -29,9 +29,6 @@ pub struct Limits {
     pub followers_max: u32,
     /// Presence questions of one session that wait for the store.
     pub inquiries_max: u32,
-    /// Bytes of half-received frames and held segments of all connections of a
-    /// shard; above it those are closed that hold more than an equal share of it.
-    pub partial_bytes_max: u64,
     /// Bytes of one connection that are read in a turn; what it sends beyond that waits for
     /// the next ones, so that whoever else has something to say is not behind all of it.
     pub turn_bytes_max: u32,
@@ -75,7 +72,6 @@ impl Default for Limits {
             follows_max: 128,
             followers_max: 4096,
             inquiries_max: 64,
-            partial_bytes_max: 256 << 20,
             turn_bytes_max: 2 << 10,
             store_pending_bytes_max: 64 << 20,
             lane_batch_bytes_max: 256 << 10,

@@ -20,6 +20,8 @@
 
 mod ahead;
 mod answer;
+pub mod budget;
+mod buffers;
 mod chunks;
 mod connection;
 mod deliver;
@@ -58,6 +60,8 @@ use iris_storage::{NameKey, UserHash};
 use slab::Slab;
 
 use crate::metrics::CoreMetrics;
+use budget::Budgets;
+use buffers::Buffers;
 use connection::{Connection, Pause, Phase};
 use ids::Ids;
 use inbox::Pending;
@@ -100,6 +104,8 @@ pub struct ShardOptions {
     pub first_number: u64,
     /// Limits.
     pub limits: Limits,
+    /// Memory it may take, shared with the others.
+    pub budgets: Budgets,
     /// Who may log in.
     pub authenticator: Box<dyn Authenticator>,
 }
@@ -142,8 +148,8 @@ pub struct Shard {
     /// A batch is half full.
     lanes_due: bool,
     pool: Pool,
-    /// Input buffers for commands that arrive in pieces, for reuse.
-    partials: Vec<Vec<u8>>,
+    /// Buffers for input that is not acted upon yet.
+    input: Buffers,
     wheel: Wheel,
     departed: Departed,
     due: Vec<(Key, wheel::Tick)>,
@@ -152,14 +158,14 @@ pub struct Shard {
     dirty: Vec<Key>,
     effects: Effects,
     sessions: u64,
-    partial_bytes: u64,
     /// The number of this turn.
     turn: u8,
     /// Connections that have had their share of a turn and have more to say, each once.
     waiting_for_turn: VecDeque<Key>,
-    /// Slot behind that of the connection that was closed last for holding too much
-    /// unread input.
+    /// Slot at which the next search for connections begins that hold too much unread input.
     hog_hand: u32,
+    /// That search was made in this turn.
+    relieved: bool,
     store_pending_bytes: u64,
     draining: bool,
     /// Counters; gauges are set by [`Shard::measure`].
@@ -185,7 +191,7 @@ impl Shard {
             lanes: (0..options.cores).map(|_| Lane::default()).collect(),
             lanes_due: false,
             pool: Pool::default(),
-            partials: Vec::new(),
+            input: Buffers::new(options.budgets.input),
             wheel: Wheel::default(),
             departed: Departed::default(),
             due: Vec::new(),
@@ -193,10 +199,10 @@ impl Shard {
             dirty: Vec::new(),
             effects: Effects::default(),
             sessions: 0,
-            partial_bytes: 0,
             turn: 0,
             waiting_for_turn: VecDeque::new(),
             hog_hand: 0,
+            relieved: false,
             store_pending_bytes: 0,
             draining: false,
             metrics: CoreMetrics::default(),
@@ -329,7 +335,7 @@ impl Shard {
     pub fn measure(&mut self) {
         self.metrics.connections = self.connections.len() as u64;
         self.metrics.sessions = self.sessions;
-        self.metrics.partial_bytes = self.partial_bytes;
+        self.metrics.partial_bytes = self.input.lent_bytes();
         self.metrics.store_pending_bytes = self.store_pending_bytes;
         self.metrics.outbox_bytes = self.pool.lent_bytes();
     }

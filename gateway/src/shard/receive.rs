@@ -66,27 +66,25 @@ impl Shard {
             self.keep_partial(id, &segment[consumed..]);
             return;
         }
-        connection.partial.extend_from_slice(segment);
-        let input = std::mem::take(&mut connection.partial);
-        self.partial_bytes += segment.len() as u64;
+        let whole = connection.command_len();
+        let mut input = std::mem::take(&mut connection.partial);
+        self.input.append(&mut input, segment, whole);
         let consumed = self.consume(id, &input, cut);
         self.keep_rest(id, input, consumed);
     }
 
     /// Keeps what was not consumed of a connection's `partial`, which was accounted for.
     pub(super) fn keep_rest(&mut self, id: Key, input: Vec<u8>, consumed: usize) {
-        self.partial_bytes -= input.len() as u64;
         if consumed == 0
             && let Some(connection) = self.connections.get_mut(id)
         {
             // A long frame grows in place; it is not copied for each segment.
-            let len = input.len();
             connection.partial = input;
-            self.hold(id, len);
+            self.stay_in_budget(id);
             return;
         }
         self.keep_partial(id, &input[consumed..]);
-        self.put_partial(input);
+        self.input.put(input);
     }
 
     /// Keeps what a segment left over until more comes.
@@ -97,10 +95,8 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(id)
             && !matches!(connection.phase, Phase::Closing(_))
         {
-            let mut partial = self.partials.pop().unwrap_or_default();
-            partial.extend_from_slice(rest);
-            connection.partial = partial;
-            self.hold(id, rest.len());
+            connection.partial = self.input.of(rest);
+            self.stay_in_budget(id);
         }
     }
 

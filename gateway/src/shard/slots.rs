@@ -164,27 +164,28 @@ impl<T> Slots<T> {
         self.len == 0
     }
 
-    /// The next entry that is `wanted`, from this slot on and once around.
-    pub fn find_from(&self, index: u32, wanted: impl Fn(&T) -> bool) -> Option<Key> {
+    /// The next entry that is `wanted`, of `count` slots from this one on and around; and how many were looked at.
+    pub fn find_within(
+        &self,
+        first: u32,
+        count: u32,
+        wanted: impl Fn(&T) -> bool,
+    ) -> (Option<Key>, u32) {
         let end = self
             .pages
             .last()
             .map_or(0, |last| (self.pages.len() - 1) * PAGE_ENTRIES + last.len())
             as u32;
-        let is_wanted = |index: &u32| {
-            self.pages[*index as usize / PAGE_ENTRIES][*index as usize % PAGE_ENTRIES]
-                .value
-                .as_ref()
-                .is_some_and(&wanted)
-        };
-        let index = (index.min(end)..end)
-            .chain(0..index.min(end))
-            .find(is_wanted)?;
-        let page = &self.pages[index as usize / PAGE_ENTRIES];
-        Some(Key {
-            index,
-            generation: page[index as usize % PAGE_ENTRIES].generation,
-        })
+        let count = count.min(end);
+        for looked in 0..count {
+            let index = first.wrapping_add(looked) % end;
+            let entry = &self.pages[index as usize / PAGE_ENTRIES][index as usize % PAGE_ENTRIES];
+            if entry.value.as_ref().is_some_and(&wanted) {
+                let generation = entry.generation;
+                return (Some(Key { index, generation }), looked + 1);
+            }
+        }
+        (None, count)
     }
 
     /// The keys of all entries, in slot order.
@@ -228,15 +229,21 @@ mod tests {
     }
 
     #[test]
-    fn a_search_goes_once_around() {
+    fn a_search_goes_as_far_as_it_may_and_around() {
         let mut slots = Slots::default();
-        assert_eq!(slots.find_from(7, |_: &u32| true), None);
+        assert_eq!(slots.find_within(7, 100, |_: &u32| true), (None, 0));
         let keys: Vec<Key> = (0..2000).map(|n| slots.insert(n)).collect();
         slots.remove(keys[1500]);
-        assert_eq!(slots.find_from(1500, |_| true), Some(keys[1501]));
-        assert_eq!(slots.find_from(1500, |n| *n < 3), Some(keys[0]));
-        assert_eq!(slots.find_from(9999, |n| *n == 1999), Some(keys[1999]));
-        assert_eq!(slots.find_from(1500, |n| *n == 1500), None);
+        let found = |n: usize, looked| (Some(keys[n]), looked);
+        assert_eq!(slots.find_within(1500, 2, |_| true), found(1501, 2));
+        assert_eq!(slots.find_within(1500, 1, |_| true), (None, 1));
+        assert_eq!(slots.find_within(1500, 9999, |n| *n < 3), found(0, 501));
+        assert_eq!(slots.find_within(1500, 500, |n| *n < 3), (None, 500));
+        assert_eq!(
+            slots.find_within(3999, 9999, |n| *n == 1999),
+            found(1999, 1)
+        );
+        assert_eq!(slots.find_within(1500, 9999, |n| *n == 1500), (None, 2000));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use iris_protocol::{CloseReason, ErrorCode, Name, Outcome, RefusalReason, classi
 use iris_storage::Reply;
 
 use super::*;
+use crate::shard::budget::alone;
 
 struct Everybody;
 
@@ -28,6 +29,7 @@ impl Met {
         let shard = Shard::new(ShardOptions {
             core: 0,
             cores: 1,
+            budgets: alone::budgets(1 << 30, 1 << 30),
             name_key: NameKey::new(1),
             first_number: 1,
             limits: Limits::default(),

@@ -1,7 +1,7 @@
 //! What a connection said that is not acted upon yet, and when a connection is not read.
 //!
-//! Owner: the shard. Invariants: unread bytes are counted as long as they are held, and stay in the shard's budget;
-//! they are read in the order they came in, and an end of the peer only after them.
+//! Owner: the shard. Invariants: the memory of unread bytes is counted as long as it is held, and stays in the budget
+//! of the process; they are read in the order they came in, and an end of the peer only after them.
 
 use std::collections::VecDeque;
 
@@ -11,16 +11,19 @@ use super::connection::{Connection, Held, Pause};
 use super::slots::Key;
 use super::{Effect, Shard};
 
-/// Input buffers kept for reuse, and the largest of them.
-const POOLED_PARTIALS_MAX: usize = 256;
-const POOLED_PARTIAL_BYTES_MAX: usize = 128 << 10;
-
-/// Bytes held for a connection that is not read, above which the kernel keeps
+/// Memory held for a connection that is not read, above which the kernel keeps
 /// the rest: its socket is not received from until the connection is read again. What
 /// came in the same turn is held as well, no more than a turn gathers.
 const HELD_BYTES_MAX: u64 = 64 << 10;
 /// The same in pieces, each of which costs more than its bytes when it is small.
 const HELD_SEGMENTS_MAX: usize = 64;
+/// What a held piece costs besides its buffer: its place in the queue, which has four at least and is up to twice as
+/// long as what stands in it.
+pub(super) const HELD_PIECE_BYTES: u64 = 128;
+const _: () = assert!(4 * size_of::<Held>() as u64 <= HELD_PIECE_BYTES);
+
+/// Slots that are looked at for connections above their share at a time: all of a million would hold up a turn.
+const HOGS_LOOKED_FOR: u32 = 1024;
 
 /// Untaken bytes that end a connection, in full outboxes. What one segment may
 /// ask for before its connection is paused stays far below.
@@ -35,67 +38,81 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let newest = match connection.held.back_mut() {
-            Some(newest) => &mut newest.bytes,
-            None => &mut connection.partial,
+        let whole = connection.command_len();
+        let (newest, whole) = match connection.held.back_mut() {
+            Some(newest) => (&mut newest.bytes, None),
+            None => (&mut connection.partial, whole),
         };
         let has_room = !newest.is_empty() && newest.len() < self.limits.turn_bytes_max as usize;
         if goes_on && has_room {
-            newest.extend_from_slice(segment);
+            self.input.append(newest, segment, whole);
         } else {
-            connection.held.push_back(Held {
-                bytes: segment.to_vec(),
-                goes_on,
-            });
+            let bytes = self.input.of(segment);
+            self.input.budget.charge(HELD_PIECE_BYTES);
+            connection.held.push_back(Held { bytes, goes_on });
         }
-        if connection.held.len() > HELD_SEGMENTS_MAX || connection.unread_bytes() > HELD_BYTES_MAX {
+        if connection.held.len() > HELD_SEGMENTS_MAX || connection.unread_memory() > HELD_BYTES_MAX
+        {
             self.effects.connections.push(Effect::Pause(id));
         }
-        self.hold(id, segment.len());
+        self.stay_in_budget(id);
     }
 
-    pub(super) fn put_partial(&mut self, mut partial: Vec<u8>) {
-        partial.clear();
-        if (1..=POOLED_PARTIAL_BYTES_MAX).contains(&partial.capacity())
-            && self.partials.len() < POOLED_PARTIALS_MAX
-        {
-            self.partials.push(partial);
+    /// A connection holds more than before: while the budget is short, those go that hold more than their share,
+    /// whoever asked. So a peer with many half frames ends its own connections and nobody else's.
+    pub(super) fn stay_in_budget(&mut self, id: Key) {
+        if !self.input.budget.is_short() {
+            return;
+        }
+        self.relieve_input();
+        let held = self.connections.get(id).map_or(0, |c| c.unread_memory());
+        if self.input.budget.is_short() && held > self.input_share() {
+            self.close(id, CloseReason::Overloaded);
         }
     }
 
-    /// Accounts for unread bytes. Over the shard's budget, connections go that hold
-    /// more than their share of it, whoever asked: so a peer with many half frames
-    /// ends its own connections and nobody else's.
-    pub(super) fn hold(&mut self, id: Key, len: usize) {
-        self.partial_bytes += len as u64;
-        while self.partial_bytes > self.limits.partial_bytes_max {
-            let share = self.limits.partial_bytes_max / self.connections.len().max(1) as u64;
-            let is_hog = |connection: &Connection| {
-                connection.unread_bytes() > share && !connection.is_out_of_reach()
-            };
-            // Somebody holds more than the share, or the sum would not be over the budget;
-            // unless that one moves to another core just now.
-            let hog = self
-                .connections
-                .find_from(self.hog_hand, is_hog)
-                .unwrap_or(id);
-            self.hog_hand = hog.index + 1;
-            let before = self.partial_bytes;
-            self.close(hog, CloseReason::Overloaded);
-            if self.partial_bytes == before {
+    fn input_share(&self) -> u64 {
+        self.input.budget.share(self.connections.len())
+    }
+
+    /// Frees input while its budget is short, once a turn: what the pool keeps, then what connections hold that hold
+    /// more than their share, of some of them.
+    fn relieve_input(&mut self) {
+        if std::mem::replace(&mut self.relieved, true) {
+            return;
+        }
+        self.input.keep_none();
+        let share = self.input_share();
+        let is_hog = |connection: &Connection| {
+            connection.unread_memory() > share && !connection.is_out_of_reach()
+        };
+        let mut left = HOGS_LOOKED_FOR;
+        while self.input.budget.is_short() {
+            let (hog, looked) = self.connections.find_within(self.hog_hand, left, is_hog);
+            self.hog_hand = self.hog_hand.wrapping_add(looked);
+            left -= looked;
+            let Some(hog) = hog else {
                 return;
-            }
+            };
+            self.close(hog, CloseReason::Overloaded);
+            self.input.budget.look();
         }
     }
 
     /// Forgets what a connection said and was not read.
     pub(super) fn drop_unread(&mut self, id: Key) {
         if let Some(connection) = self.connections.get_mut(id) {
-            self.partial_bytes -= connection.unread_bytes();
-            connection.held = VecDeque::new();
             let partial = std::mem::take(&mut connection.partial);
-            self.put_partial(partial);
+            self.input.put(partial);
+            for held in std::mem::take(&mut connection.held) {
+                self.let_go(held);
+            }
         }
+    }
+
+    fn let_go(&mut self, held: Held) {
+        self.input.budget.release(HELD_PIECE_BYTES);
+        self.input.put(held.bytes);
     }
 
     /// Reads a connection again that was not read for `reason`.
@@ -146,8 +163,8 @@ impl Shard {
                 return;
             };
             let cut = connection.goes_on();
-            self.partial_bytes -= next.bytes.len() as u64;
             self.read(id, &next.bytes, cut);
+            self.let_go(next);
         }
     }
 
@@ -164,6 +181,11 @@ impl Shard {
     /// What is received from now on belongs to the next turn.
     pub fn begin_turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
+        self.relieved = false;
+        self.input.budget.look();
+        if self.input.budget.is_short() {
+            self.relieve_input();
+        }
     }
 
     /// Reads one more share of the connection that has waited longest since it had one;

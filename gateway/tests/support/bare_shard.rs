@@ -2,6 +2,7 @@
 //! that take every byte and acknowledge it at once. For measuring what the shard
 //! itself costs.
 
+use iris_gateway::shard::budget::alone;
 use iris_gateway::shard::{Authenticator, BLOCK, Effect, Key, Limits, Now, Shard, ShardOptions};
 use iris_protocol::{Name, classic};
 use iris_storage::{NameKey, Reply, Request};
@@ -30,6 +31,7 @@ impl Bare {
             name_key: NameKey::new(7),
             first_number: 1,
             limits: Limits::default(),
+            budgets: alone::budgets(1 << 30, 1 << 30),
             authenticator: Box::new(Everybody),
         });
         shard.set_now(Now {

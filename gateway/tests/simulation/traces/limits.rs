@@ -5,6 +5,8 @@ use iris_protocol::CloseReason;
 use iris_protocol::framed;
 use iris_storage::Request;
 
+use iris_gateway::shard::budget::alone;
+
 use super::*;
 
 #[test]
@@ -258,11 +260,7 @@ fn what_is_longer_than_many_shares_comes_to_its_end() {
 
 #[test]
 fn unread_input_over_its_budget_ends_the_connection_and_is_let_go_of() {
-    let limits = Limits {
-        partial_bytes_max: 10_000,
-        ..Limits::default()
-    };
-    let mut trace = Trace::new(limits);
+    let mut trace = Trace::within(Limits::default(), alone::budgets(20_000, 1 << 30));
     let other = trace.classic("bert");
     trace.received(other, &classic_send("carl", &[7; 4_000])[..3_000]);
     let id = trace.classic("anna");
@@ -271,17 +269,13 @@ fn unread_input_over_its_budget_ends_the_connection_and_is_let_go_of() {
     trace.received(id, &[7; 1_500]);
     assert!(trace.is_closed_for(id, CloseReason::Overloaded));
     trace.shard.measure();
-    assert_eq!(trace.shard.metrics.partial_bytes, 3_000);
+    assert_eq!(trace.shard.metrics.partial_bytes, 3 << 10);
     assert_eq!(trace.shard.closing_reason(other), None);
 }
 
 #[test]
 fn many_half_frames_of_one_peer_end_its_own_connections_only() {
-    let limits = Limits {
-        partial_bytes_max: 50_000,
-        ..Limits::default()
-    };
-    let mut trace = Trace::new(limits);
+    let mut trace = Trace::within(Limits::default(), alone::budgets(100_000, 1 << 30));
     let others: Vec<Key> = (0..20)
         .map(|n| trace.classic(&format!("user-{n}")))
         .collect();

@@ -8,6 +8,7 @@ mod limits;
 mod refusals;
 mod sessions;
 
+use iris_gateway::shard::budget::{Budgets, alone};
 use iris_gateway::shard::{Effect, Key, Limits, Now, Shard, ShardOptions};
 use iris_protocol::framed;
 use iris_protocol::{CloseReason, Name, classic};
@@ -31,12 +32,21 @@ impl Trace {
 
     /// The first of so many cores.
     fn of_cores(cores: u16, limits: Limits) -> Trace {
+        Trace::made(cores, limits, alone::budgets(1 << 30, 1 << 30))
+    }
+
+    fn within(limits: Limits, budgets: Budgets) -> Trace {
+        Trace::made(1, limits, budgets)
+    }
+
+    fn made(cores: u16, limits: Limits, budgets: Budgets) -> Trace {
         let mut shard = Shard::new(ShardOptions {
             core: 0,
             cores,
             name_key: NameKey::new(1),
             first_number: 1,
             limits,
+            budgets,
             authenticator: Box::new(Everybody),
         });
         shard.set_now(Now {

@@ -5,6 +5,8 @@ mod sockets;
 
 use std::collections::{HashMap, VecDeque};
 
+use iris_gateway::shard::budget::alone::Plain;
+use iris_gateway::shard::budget::{Budget, Budgets};
 use iris_gateway::shard::{Authenticator, Key, Limits, Now, Shard, ShardOptions};
 use iris_storage::NameKey;
 
@@ -38,6 +40,8 @@ pub struct World {
     pub accounts: Vec<Account>,
     pub ledger: Ledger,
     limits: Limits,
+    input: Plain,
+    output: Plain,
     seed: u64,
     lives: u64,
     /// Moves between cores may fail.
@@ -59,12 +63,19 @@ impl World {
             departed_max: 65_536,
             idle_timeout_ms: 30_000,
             payload_bytes_max: PAYLOAD_BYTES_MAX as u32,
-            partial_bytes_max: 200_000,
             turn_bytes_max: [64, 400, 4_096][random.below(3)],
             follows_max: [2, 128][random.below(2)],
             followers_max: [1, 4096][random.below(2)],
             inquiries_max: [2, 64][random.below(2)],
             ..Limits::default()
+        };
+        let input = Plain {
+            max: [20_000, 400_000][random.below(2)],
+            ..Plain::default()
+        };
+        let output = Plain {
+            max: [100_000, 10_000_000][random.below(2)],
+            ..Plain::default()
         };
         let fails_one_in = [0, 0, 0, 7][random.below(4)];
         let accounts = (0..users)
@@ -85,6 +96,8 @@ impl World {
             accounts,
             ledger: Ledger::default(),
             limits,
+            input,
+            output,
             seed,
             lives: 0,
             moves_fail: true,
@@ -97,6 +110,8 @@ impl World {
     /// A gateway begins, on whatever the store holds.
     fn start(&mut self, cores: usize) {
         self.lives += 1;
+        self.input.leased.set(0);
+        self.output.leased.set(0);
         self.shards = (0..cores)
             .map(|core| {
                 Shard::new(ShardOptions {
@@ -105,6 +120,10 @@ impl World {
                     name_key: NameKey::new(self.seed.into()),
                     first_number: self.lives << 32,
                     limits: self.limits.clone(),
+                    budgets: Budgets {
+                        input: Budget::new(Box::new(self.input.clone())),
+                        output: Budget::new(Box::new(self.output.clone())),
+                    },
                     authenticator: Box::new(Everybody),
                 })
             })
@@ -213,17 +232,12 @@ impl World {
     /// The memory that the limits promise.
     pub fn check_budgets(&mut self) {
         let largest = PAYLOAD_BYTES_MAX as u64 + 100;
+        let (mut input, mut connections_of_all) = (0, 0);
         for shard in &mut self.shards {
             shard.measure();
             let connections = shard.metrics.connections;
-            // The segment that went over the limit is let go of with its connection,
-            // unless that moves: then it is where it arrives.
-            let segment = (OVERSIZED_BYTES + 100) as u64;
-            assert!(
-                shard.metrics.partial_bytes <= self.limits.partial_bytes_max + 4 * segment,
-                "{} bytes of unread input",
-                shard.metrics.partial_bytes
-            );
+            connections_of_all += connections;
+            input += shard.metrics.partial_bytes;
             // One page and what was held may come on top of a full outbox, each
             // message brings its frame, and the last chunk may be nearly empty.
             let per_connection = 4 * (self.limits.outbox_bytes_max + largest) + (36 << 10);
@@ -234,6 +248,14 @@ impl World {
                 connections
             );
         }
+        self.input.connections.set(connections_of_all);
+        self.output.connections.set(connections_of_all);
+        // What a connection said that moves is let go of where it arrives: a segment or two.
+        let segment = (OVERSIZED_BYTES + 100) as u64;
+        assert!(
+            input <= self.input.max + 4 * segment,
+            "{input} bytes of unread input"
+        );
     }
 
     pub fn lanes_are_empty(&self) -> bool {
