@@ -183,6 +183,7 @@ impl Core {
             self.shard.stored(reply);
         }
         busy |= self.act_on_timeouts();
+        busy |= self.shard.tell_followers();
         self.accept_after_backoff();
         self.perform();
         self.send_lanes();

@@ -25,7 +25,7 @@ pub trait Lessor {
 /// Steps to a budget: so many that what shards have leased and do not use is little of it.
 const STEPS: u64 = 1024;
 /// Shortest and longest step. Longer ones would not make what is shared be touched noticeably less often.
-const STEP_BYTES_MIN: u64 = 1 << 10;
+const STEP_BYTES_MIN: u64 = 64;
 const STEP_BYTES_MAX: u64 = 256 << 10;
 /// Steps that are kept for what comes next.
 const SPARE_STEPS: u64 = 2;
@@ -134,7 +134,7 @@ pub mod alone {
     #[derive(Clone, Default)]
     pub struct Plain {
         /// Bytes there are.
-        pub max: u64,
+        pub max: Rc<Cell<u64>>,
         /// Bytes leased.
         pub leased: Rc<Cell<u64>>,
         /// Connections of all of them, if there are several.
@@ -155,7 +155,7 @@ pub mod alone {
         }
 
         fn max(&self) -> u64 {
-            self.max
+            self.max.get()
         }
 
         fn connections(&self, own: u64) -> u64 {
@@ -167,7 +167,7 @@ pub mod alone {
     pub fn budgets(input_bytes_max: u64, output_bytes_max: u64) -> Budgets {
         let of = |max| {
             Budget::new(Box::new(Plain {
-                max,
+                max: Rc::new(Cell::new(max)),
                 ..Plain::default()
             }))
         };
@@ -184,10 +184,8 @@ mod tests {
     use super::*;
 
     fn two_of(max: u64) -> (Budget, Budget, Plain) {
-        let plain = Plain {
-            max,
-            ..Plain::default()
-        };
+        let plain = Plain::default();
+        plain.max.set(max);
         plain.connections.set(10);
         let of = || Budget::new(Box::new(plain.clone()));
         (of(), of(), plain)
@@ -232,6 +230,6 @@ mod tests {
         assert_eq!((one.used(), other.used()), (100 << 10, 10));
         one.release(100 << 10);
         other.release(10);
-        assert!(plain.leased() <= 2 * (SPARE_STEPS + 1) * STEP_BYTES_MIN);
+        assert!(plain.leased() <= 2 * (SPARE_STEPS + 1) * 1024);
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use iris_protocol::framed::HEADER_LEN;
+use iris_protocol::framed::{HEADER_LEN, Presence};
 use iris_protocol::{CloseReason, Protocol};
 
 use super::outbox::Outbox;
@@ -68,11 +68,21 @@ pub enum Pause {
     },
 }
 
+/// A user that a session follows.
+pub struct Followed {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its newest state, if that is still to be told.
+    pub news: Option<Presence>,
+}
+
 /// What a session wants to know of other users; boxed, since most ask nothing.
 #[derive(Default)]
 pub struct Interest {
     /// Users it follows.
-    pub follows: Vec<Box<str>>,
+    pub follows: Vec<Followed>,
+    /// How many of them have news.
+    pub news: usize,
     /// Questions of it that wait for their answer.
     pub inquiries: u32,
 }

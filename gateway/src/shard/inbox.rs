@@ -10,10 +10,10 @@ use iris_storage::{FailureKind, NewRecord, Reply, Request, record};
 use super::Shard;
 use super::deliver::is_expired;
 use super::envelope::{self, Envelope, Parcel};
+use super::followers::Follower;
 use super::limits::STORE_RETRY_MS;
 use super::slots::Key;
 use super::unacked::{Passport, Stored};
-use super::user::Follower;
 
 /// A message's append that waits for the store.
 pub(super) struct Append {

@@ -30,6 +30,8 @@ mod effects;
 mod endings;
 mod entries;
 mod envelope;
+mod fan_out;
+mod followers;
 mod ids;
 mod inbox;
 mod limits;
@@ -125,6 +127,8 @@ pub struct NextSend {
 #[derive(Default)]
 struct Lane {
     batch: Vec<u8>,
+    /// Notices of changes among them.
+    notices: usize,
     waiting: Vec<Key>,
 }
 
@@ -152,6 +156,10 @@ pub struct Shard {
     input: Buffers,
     wheel: Wheel,
     departed: Departed,
+    /// Users whose followers are being told of a change, each once.
+    telling: VecDeque<Key>,
+    /// Users whose followers have been told a little while ago, and until when nothing more is told, each once.
+    resting: VecDeque<(u64, Key)>,
     due: Vec<(Key, wheel::Tick)>,
     /// Where small frames are encoded before their length is known.
     scratch: Vec<u8>,
@@ -194,6 +202,8 @@ impl Shard {
             input: Buffers::new(options.budgets.input),
             wheel: Wheel::default(),
             departed: Departed::default(),
+            telling: VecDeque::new(),
+            resting: VecDeque::new(),
             due: Vec::new(),
             scratch: Vec::new(),
             dirty: Vec::new(),
@@ -274,6 +284,7 @@ impl Shard {
             self.mark_dirty(id);
         }
         self.after_sent(id);
+        self.tell_news(id);
         self.rest(id);
     }
 
@@ -293,6 +304,7 @@ impl Shard {
             return Err(empty);
         }
         let batch = std::mem::replace(&mut lane.batch, empty);
+        lane.notices = 0;
         for id in std::mem::take(&mut lane.waiting) {
             self.resume(id, Pause::Lane(core));
         }

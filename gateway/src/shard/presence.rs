@@ -3,16 +3,18 @@
 //! Owner: the home core of the user in question answers; the asking connection's
 //! core passes questions and answers on. Both directions are bounded: a session
 //! follows so many, a user has so many followers, a session asks so much at once.
+//! How changes are told is in [`fan_out`](super::fan_out).
 
 use iris_protocol::framed::{self, Presence};
 use iris_protocol::{ErrorCode, Name};
 use iris_storage::Request;
 
 use super::Shard;
+use super::connection::Followed;
 use super::envelope::{self, Envelope, Inquiry, Notice};
+use super::followers::Follower;
 use super::inbox::Pending;
 use super::slots::Key;
-use super::user::Follower;
 
 impl Shard {
     /// A framed client asks about a user.
@@ -29,10 +31,13 @@ impl Shard {
         let follows = interest
             .follows
             .iter()
-            .position(|followed| **followed == *name);
+            .position(|followed| *followed.name == *name);
         match inquiry {
             Inquiry::Unfollow => match follows {
-                Some(at) => drop(interest.follows.swap_remove(at)),
+                Some(at) => {
+                    let followed = interest.follows.swap_remove(at);
+                    interest.news -= usize::from(followed.news.is_some());
+                }
                 None => return,
             },
             Inquiry::Ask | Inquiry::Follow => {
@@ -45,7 +50,10 @@ impl Shard {
                         self.push_error(id, ErrorCode::FollowLimit, user);
                         return;
                     }
-                    interest.follows.push(name.into());
+                    interest.follows.push(Followed {
+                        name: name.into(),
+                        news: None,
+                    });
                 }
                 interest.inquiries += 1;
             }
@@ -92,18 +100,16 @@ impl Shard {
             return;
         };
         if inquiry == Inquiry::Follow {
-            let known = user
-                .followers
-                .as_deref()
-                .map_or(&[][..], |followers| &followers.0);
-            let is_new = !known.contains(&follower);
-            if is_new && known.len() >= self.limits.followers_max as usize {
+            let known = user.followers.as_deref();
+            let is_new = known.is_none_or(|known| !known.contains(follower));
+            let len = known.map_or(0, |known| known.len());
+            if is_new && len >= self.limits.followers_max as usize {
                 self.tell_presence(follower, name, None, Notice::FollowRefused);
                 self.forget_if_done(user_key);
                 return;
             }
             if is_new {
-                user.followers.get_or_insert_default().0.push(follower);
+                user.followers.get_or_insert_default().add(follower);
             }
         }
         if user.is_online() {
@@ -136,8 +142,8 @@ impl Shard {
         if let Some(user) = self.users.get_mut(user_key)
             && let Some(followers) = user.followers.as_mut()
         {
-            followers.0.retain(|other| *other != follower);
-            if followers.0.is_empty() {
+            followers.remove(follower);
+            if followers.is_over() {
                 user.followers = None;
             }
         }
@@ -164,26 +170,7 @@ impl Shard {
         self.tell_presence(follower, &name, away_since_ms, Notice::Answer);
     }
 
-    /// A user of this core came or went: its followers are told.
-    pub(super) fn presence_changed(&mut self, user_key: Key) {
-        let Some(user) = self.users.get_mut(user_key) else {
-            return;
-        };
-        let Some(followers) = user.followers.take() else {
-            return;
-        };
-        let away_since_ms = (!user.is_online()).then_some(user.last_seen_ms);
-        let name = std::rc::Rc::clone(&user.name);
-        for follower in &followers.0 {
-            self.metrics.follow_changes += 1;
-            self.tell_presence(*follower, &name, away_since_ms, Notice::Change);
-        }
-        if let Some(user) = self.users.get_mut(user_key) {
-            user.followers = Some(followers);
-        }
-    }
-
-    fn tell_presence(
+    pub(super) fn tell_presence(
         &mut self,
         to: Follower,
         name: &str,
@@ -222,26 +209,38 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let interest = connection.interest.get_or_insert_default();
-        if notice != Notice::Change {
-            interest.inquiries = interest.inquiries.saturating_sub(1);
+        let state = match away_since_ms {
+            None => Presence::Online,
+            Some(last_seen_ms) => Presence::Away { last_seen_ms },
+        };
+        if notice == Notice::Change {
+            self.note_change(id, name, state);
+            return;
         }
+        let interest = connection.interest.get_or_insert_default();
+        interest.inquiries = interest.inquiries.saturating_sub(1);
+        let follows = interest.follows.iter().position(|one| *one.name == *name);
         let refusal = match notice {
             Notice::FollowRefused => Some(ErrorCode::FollowersLimit),
             Notice::NameCollision => Some(ErrorCode::BadName),
             Notice::Answer | Notice::Change => None,
         };
         if let Some(code) = refusal {
-            interest.follows.retain(|followed| **followed != *name);
+            if let Some(at) = follows {
+                let followed = interest.follows.swap_remove(at);
+                interest.news -= usize::from(followed.news.is_some());
+            }
             self.push_error(id, code, name.as_bytes());
             return;
         }
+        // The answer is newer than what was still to be told.
+        if let Some(at) = follows
+            && interest.follows[at].news.take().is_some()
+        {
+            interest.news -= 1;
+        }
         let Ok(user) = Name::parse(name.as_bytes()) else {
             return;
-        };
-        let state = match away_since_ms {
-            None => Presence::Online,
-            Some(last_seen_ms) => Presence::Away { last_seen_ms },
         };
         self.push_frame(id, |out| framed::encode::presence(out, user, state));
         self.pause_if_flooded(id);
@@ -262,8 +261,8 @@ impl Shard {
         let Some(interest) = connection.interest.take() else {
             return;
         };
-        for name in &interest.follows {
-            self.send_inquiry(id, Inquiry::Unfollow, name);
+        for followed in &interest.follows {
+            self.send_inquiry(id, Inquiry::Unfollow, &followed.name);
         }
     }
 }

@@ -46,6 +46,7 @@ impl Shard {
             }
         }
         self.due = due;
+        self.end_rests();
         while let Some(user_key) = self.departed.pop_due(self.now.core_ms) {
             self.look_after_departed(user_key, false);
         }
@@ -53,10 +54,9 @@ impl Shard {
 
     /// When [`Shard::tick`] has something to do next, milliseconds of the core's clock.
     pub fn next_tick_ms(&self) -> Option<u64> {
-        match (self.wheel.next_due_ms(), self.departed.next_due_ms()) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        let rest = self.resting.front().map(|(until_ms, _)| *until_ms);
+        let due = [self.wheel.next_due_ms(), self.departed.next_due_ms(), rest];
+        due.into_iter().flatten().min()
     }
 
     /// A user has left: its answers are remembered until then, or until too many

@@ -12,6 +12,7 @@ use iris_protocol::Outcome;
 use iris_ring::prefetch;
 use iris_storage::{NameKey, UserHash};
 
+use super::followers::Followers;
 use super::search::partition_point;
 use super::slots::Key;
 
@@ -93,19 +94,6 @@ impl Sends {
         }
     }
 }
-
-/// A connection, here or on another core, that wants to know about a user.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Follower {
-    /// Core of the connection.
-    pub core: u16,
-    /// The connection there.
-    pub connection: Key,
-}
-
-/// Those who want to know about a user; boxed, since most users have none.
-#[derive(Default)]
-pub struct Followers(pub Vec<Follower>);
 
 /// State of one user. What every message asks for stands first, on one cache line.
 #[repr(C)]

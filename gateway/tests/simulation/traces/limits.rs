@@ -10,30 +10,6 @@ use iris_gateway::shard::budget::alone;
 use super::*;
 
 #[test]
-fn a_follower_that_takes_nothing_is_closed_before_its_outbox_grows() {
-    let limits = Limits {
-        outbox_bytes_max: 4_000,
-        ..Limits::default()
-    };
-    let mut trace = Trace::new(limits.clone());
-    let follower = trace.framed("anna");
-    let mut follow = Vec::new();
-    framed::encode::follow(&mut follow, b"bert");
-    trace.received(follower, &follow);
-    trace.store_replies();
-    for _ in 0..2_000 {
-        let followed = trace.framed("bert");
-        trace.shard.ended(followed, CloseReason::PeerClosed, None);
-        trace.effects();
-        trace.store_replies();
-    }
-    assert!(trace.is_closed_for(follower, CloseReason::SlowReader));
-    trace.shard.measure();
-    let bytes = trace.shard.metrics.outbox_bytes;
-    assert!(bytes < 100_000, "{bytes} bytes in outboxes");
-}
-
-#[test]
 fn answers_are_remembered_up_to_their_number_behind_one_that_waits() {
     let limits = Limits {
         remembered_answers_max: 8,

@@ -5,6 +5,7 @@ mod collisions;
 mod ends;
 mod inbox;
 mod limits;
+mod presence;
 mod refusals;
 mod sessions;
 

@@ -40,8 +40,8 @@ pub struct World {
     pub accounts: Vec<Account>,
     pub ledger: Ledger,
     limits: Limits,
-    input: Plain,
-    output: Plain,
+    pub input: Plain,
+    pub output: Plain,
     seed: u64,
     lives: u64,
     /// Moves between cores may fail.
@@ -69,14 +69,9 @@ impl World {
             inquiries_max: [2, 64][random.below(2)],
             ..Limits::default()
         };
-        let input = Plain {
-            max: [20_000, 400_000][random.below(2)],
-            ..Plain::default()
-        };
-        let output = Plain {
-            max: [100_000, 10_000_000][random.below(2)],
-            ..Plain::default()
-        };
+        let (input, output) = (Plain::default(), Plain::default());
+        input.max.set([20_000, 400_000][random.below(2)]);
+        output.max.set([100_000, 10_000_000][random.below(2)]);
         let fails_one_in = [0, 0, 0, 7][random.below(4)];
         let accounts = (0..users)
             .map(|_| Account {
@@ -253,7 +248,7 @@ impl World {
         // What a connection said that moves is let go of where it arrives: a segment or two.
         let segment = (OVERSIZED_BYTES + 100) as u64;
         assert!(
-            input <= self.input.max + 4 * segment,
+            input <= self.input.max.get() + 4 * segment,
             "{input} bytes of unread input"
         );
     }

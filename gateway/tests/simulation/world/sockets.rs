@@ -198,6 +198,7 @@ impl World {
     /// The connections that have more to say than their share of a turn get others, in the next.
     pub fn next_turn(&mut self, core: usize) {
         self.shards[core].begin_turn();
+        self.shards[core].tell_followers();
         for _ in 0..self.random.below(4) {
             if !self.shards[core].read_waiting() {
                 break;
