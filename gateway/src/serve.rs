@@ -16,8 +16,8 @@ use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::{Auth, Config};
-use crate::core::{self, AddressLimits, CoreOptions, Shared};
-use crate::metrics::{Phase, Published};
+use crate::core::{self, AddressLimits, CoreOptions, ProcessBudget, Shared};
+use crate::metrics::{BudgetShown, Phase, Published};
 use crate::placement;
 use crate::shard::{Authenticator, Limits, Shard, ShardOptions};
 use crate::signals::Shutdown;
@@ -172,8 +172,30 @@ pub fn serve(
         config.input_bytes_max,
         config.output_bytes_max,
     )?);
-    // The kernel bounds a table by the limit that is in force now; the plan is made for the hard one.
     let plan = iris_tune::plan(&machine);
+    published.add_source({
+        let (shared, cores) = (Arc::clone(&shared), Arc::downgrade(&published));
+        let store_bytes_max = plan.store_queue_bytes_max * cpus.len() as u64;
+        move |page| {
+            let counts = cores.upgrade().map_or(Vec::new(), |cores| cores.cores());
+            let of = |name, budget: &ProcessBudget| BudgetShown {
+                name,
+                bytes: budget.leased(),
+                bytes_max: budget.max(),
+            };
+            let store = BudgetShown {
+                name: "store",
+                bytes: counts.iter().map(|core| core.store_pending_bytes).sum(),
+                bytes_max: store_bytes_max,
+            };
+            page.budgets(&[
+                of("input", &shared.input),
+                of("output", &shared.output),
+                store,
+            ]);
+        }
+    });
+    // The kernel bounds a table by the limit that is in force now; the plan is made for the hard one.
     let slots = plan
         .rings(config.max_connections, cores as u32)
         .slots

@@ -373,11 +373,49 @@ mod tests {
     #[test]
     fn memory_carries_the_connections() {
         let plan = plan(&machine());
-        // (22.74 GiB - 512 MiB) * 0.8 / 5.5 KiB
-        assert_eq!(plan.connections_max, 3_391_730);
+        // (22.74 GiB - 512 MiB - 2.29 GiB) * 0.8 / 5.5 KiB
+        assert_eq!(plan.connections_max, 3_042_477);
         assert!(u64::from(plan.connections_max) * CONNECTION_BYTES < (23_842_436 << 10) * 8 / 10);
         assert_eq!(obstacles(&plan), 0);
         assert_eq!(advice(&plan), [""; 0]);
+    }
+
+    #[test]
+    fn budgets_follow_the_memory_within_bounds_and_come_before_connections() {
+        let with = |memory: u64, cpus: usize| {
+            plan(&Machine {
+                memory_available: memory,
+                cpus: (0..cpus).collect(),
+                ..machine()
+            })
+        };
+        for (memory, cpus) in [(1 << 30, 1), (1 << 30, 2), (24 << 30, 8), (256 << 30, 64)] {
+            let planned = with(memory, cpus);
+            let cores = cpus as u64;
+            let lanes = lanes_between(cores) * BATCHES_OF_LANE * planned.lane_batch_bytes_max;
+            let budgets = planned.input_bytes_max
+                + planned.output_bytes_max
+                + planned.store_queue_bytes_max * cores
+                + lanes;
+            let fixed = CORE_BYTES * cores + DATABASE_BYTES * cores.div_ceil(CORES_PER_DATABASE);
+            let connections = u64::from(planned.connections_max) * CONNECTION_BYTES;
+            assert!(budgets <= memory / 5, "{budgets} of {memory}");
+            assert!(budgets + fixed + connections <= memory, "{planned:?}");
+        }
+        let small = with(1 << 30, 1);
+        assert_eq!(small.input_bytes_max, 32 << 20);
+        assert_eq!(small.output_bytes_max, 64 << 20);
+        assert!(small.connections_max > 6_656, "{}", small.connections_max);
+        let huge = with(4 << 40, 4);
+        assert_eq!(huge.input_bytes_max, 1 << 30);
+        assert_eq!(huge.store_queue_bytes_max, 64 << 20);
+        assert_eq!(huge.lane_batch_bytes_max, 256 << 10);
+        for (budget, note) in ["input_bytes_max", "output_bytes_max", "store", "lanes"]
+            .iter()
+            .zip(&small.notes[1..])
+        {
+            assert!(note.to_string().contains(budget), "{note}");
+        }
     }
 
     #[test]
@@ -478,6 +516,6 @@ mod tests {
             hidden.tcp_memory,
             hidden.local_ports,
         ) = (None, None, None);
-        assert_eq!(plan(&hidden).notes.len(), 2);
+        assert_eq!(plan(&hidden).notes.len(), 6);
     }
 }

@@ -5,12 +5,14 @@
 //! copies and never touch a core, so they answer however busy the cores are; what they show is at
 //! most about a second old.
 
+mod budgets;
 mod core;
 mod latency;
 mod page;
 mod published;
 mod store;
 
+pub use budgets::BudgetShown;
 pub use core::CoreMetrics;
 pub use latency::Latency;
 pub use page::Page;

@@ -127,6 +127,7 @@ impl Shard {
         }
         outbox.answers = answers;
         outbox.answers.clear();
+        outbox.count_memory(&mut self.pool);
         self.pause_if_flooded(id);
     }
 

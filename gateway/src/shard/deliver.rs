@@ -74,7 +74,20 @@ impl Shard {
             self.append_parcel(user_key, parcel);
             return;
         }
-        let session = user.session;
+        let (session, is_live) = (user.session, user.drain.is_none());
+        if self.pool.budget.is_short() && self.has_its_share(session) {
+            if is_live {
+                self.metrics.output_spills += 1;
+                self.spill(user_key);
+            } else {
+                self.store_held(user_key);
+            }
+            self.append_parcel(user_key, parcel);
+            return;
+        }
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
         match user.drain.as_deref_mut() {
             None => {
                 let room = self
@@ -99,13 +112,29 @@ impl Shard {
                     && ((drain.held.len() + parcel.payload.len()) as u64)
                         < self.limits.outbox_bytes_max =>
             {
+                let before = drain.held.capacity();
                 envelope::push(&mut drain.held, &Envelope::Deliver(*parcel));
+                let grown = drain.held.capacity() - before;
+                self.pool.budget.charge(grown as u64);
             }
             Some(_) => {
                 self.store_held(user_key);
                 self.append_parcel(user_key, parcel);
             }
         }
+    }
+
+    /// Whether a session has all it may have while memory is short: in its outbox, and held for it.
+    #[cold]
+    fn has_its_share(&self, session: Key) -> bool {
+        let Some(connection) = self.connections.get(session) else {
+            return false;
+        };
+        let outbox = connection.outbox.as_ref();
+        let retained = outbox.map_or(0, |outbox| outbox.retained_memory());
+        let user = self.users.get(connection.user);
+        let held = user.map_or(0, |user| user.drain.as_ref().map_or(0, |d| d.held.len()));
+        retained + held as u64 > self.outbox_bytes_max().0
     }
 
     /// Puts a message into a session's outbox.
@@ -144,6 +173,9 @@ impl Shard {
             delivery.passport,
             now_ms,
         );
+        if outbox.has_grown() {
+            outbox.count_memory(&mut self.pool);
+        }
         // What the wheel looks for in a framed session is what is nowhere else.
         let is_first = if is_framed {
             outbox.unstored_len() == 1
@@ -314,7 +346,7 @@ impl Shard {
         let is_classic_session = !connection.is_framed() && connection.has_session();
         let wants_probe =
             is_classic_session && outbox.unacked_len() > 0 && (outbox.awaited() > 0 || drains);
-        if unsent < self.limits.outbox_bytes_max {
+        if unsent < self.outbox_bytes_max().0.max(1) {
             self.resume(id, Pause::Outbox);
         }
         if wants_probe {

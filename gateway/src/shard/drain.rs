@@ -16,6 +16,7 @@ use super::envelope::{self, Envelope};
 use super::ids::Origin;
 use super::inbox::Pending;
 use super::limits::{PAGE_MESSAGES, STORE_RETRY_MS};
+use super::outbox::Outbox;
 use super::slots::Key;
 use super::unacked::{Passport, Stored};
 
@@ -41,11 +42,13 @@ impl Shard {
             return;
         }
         self.fold(session);
+        let (bytes_max, is_short) = self.outbox_bytes_max();
         let (retained, unacked) = match self.connections.get(session).map(|c| &c.outbox) {
+            Some(Some(outbox)) if is_short => (outbox.retained_memory(), outbox.unacked_len()),
             Some(Some(outbox)) => (outbox.retained_bytes(), outbox.unacked_len()),
             _ => (0, 0),
         };
-        let page_bytes = self.limits.outbox_bytes_max / 2;
+        let page_bytes = bytes_max / 2;
         if retained > page_bytes || unacked > self.unacked_kept() {
             // It may be long until the reader has taken that, and nobody waits so long for an answer.
             self.store_held(user_key);
@@ -76,7 +79,11 @@ impl Shard {
 
     /// Deliveries that may stand one by one when the next page is asked for.
     fn unacked_kept(&self) -> usize {
-        self.limits.unacked_deliveries_max as usize / 2
+        let kept = self.limits.unacked_deliveries_max as usize / 2;
+        match self.outbox_bytes_max() {
+            (share, true) => kept.min(share as usize / 4 / Outbox::BYTES_OF_UNACKED),
+            (_, false) => kept,
+        }
     }
 
     /// Makes room for a page in the session of a framed reader that acknowledges
@@ -167,6 +174,7 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(session) {
             connection.drains = false;
         }
+        self.pool.budget.release(drain.held.capacity() as u64);
         for envelope in envelope::Envelopes::new(&drain.held) {
             if let Envelope::Deliver(parcel) = envelope {
                 if is_expired(parcel.expires_at_ms, self.now.unix_ms) {
@@ -194,6 +202,7 @@ impl Shard {
         if let Some(drain) = user.drain.as_deref_mut() {
             drain.at_end = false;
             let held = std::mem::take(&mut drain.held);
+            self.pool.budget.release(held.capacity() as u64);
             self.append_held(user_key, &held);
         }
     }

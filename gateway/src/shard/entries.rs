@@ -31,6 +31,12 @@ impl Entries {
         self.len as usize
     }
 
+    /// Bytes it takes.
+    #[inline(always)]
+    pub(super) fn memory(&self) -> usize {
+        self.places.capacity() * size_of::<Entry>()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }

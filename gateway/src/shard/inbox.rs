@@ -170,6 +170,7 @@ impl Shard {
             Some(Some(drain)) => std::mem::take(&mut drain.held),
             _ => Vec::new(),
         };
+        self.pool.budget.release(held.capacity() as u64);
         self.append_held(user_key, &held);
     }
 

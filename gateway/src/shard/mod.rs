@@ -198,7 +198,7 @@ impl Shard {
             pending: Slab::new(),
             lanes: (0..options.cores).map(|_| Lane::default()).collect(),
             lanes_due: false,
-            pool: Pool::default(),
+            pool: Pool::new(options.budgets.output),
             input: Buffers::new(options.budgets.input),
             wheel: Wheel::default(),
             departed: Departed::default(),
@@ -359,6 +359,16 @@ impl Shard {
         for id in self.connections.keys() {
             self.close(id, CloseReason::Draining);
         }
+    }
+
+    /// Bytes that may wait for one session, and whether they are so few because memory is short.
+    fn outbox_bytes_max(&self) -> (u64, bool) {
+        let max = self.limits.outbox_bytes_max;
+        if !self.pool.budget.is_short() {
+            return (max, false);
+        }
+        let share = self.pool.budget.share(self.connections.len());
+        (share.min(max), true)
     }
 
     fn mark_dirty(&mut self, id: Key) {

@@ -82,6 +82,11 @@ impl Steps {
         (settled, head)
     }
 
+    /// Bytes it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.steps.capacity() * size_of::<Step>()
+    }
+
     /// Whether nothing is open.
     pub(super) fn is_empty(&self) -> bool {
         self.steps.is_empty()

@@ -182,6 +182,10 @@ impl Shard {
     pub fn begin_turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
         self.relieved = false;
+        self.pool.budget.look();
+        if self.pool.budget.is_short() {
+            self.pool.keep_none();
+        }
         self.input.budget.look();
         if self.input.budget.is_short() {
             self.relieve_input();
@@ -216,17 +220,20 @@ impl Shard {
         }
     }
 
-    /// Stops reading a connection that does not take what it asked for; ends it
-    /// when what it asked for once comes of itself, such as changes of users it
-    /// follows, and it takes none of that for long.
+    /// Stops reading a connection that does not take what it asked for; ends it when much more comes, such as answers
+    /// to what it sent before.
     pub(super) fn pause_if_flooded(&mut self, id: Key) {
         let unsent = self
             .connections
             .get(id)
             .and_then(|connection| connection.outbox.as_ref())
             .map_or(0, |outbox| outbox.unsent_bytes());
+        let (share, is_short) = self.outbox_bytes_max();
         if unsent > OUTBOXES_UNTAKEN_MAX * self.limits.outbox_bytes_max {
             self.close(id, CloseReason::SlowReader);
+        } else if is_short && unsent > share {
+            self.metrics.output_pauses += 1;
+            self.pause(id, Pause::Outbox);
         } else if unsent > 2 * self.limits.outbox_bytes_max {
             self.pause(id, Pause::Outbox);
         }

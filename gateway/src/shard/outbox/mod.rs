@@ -24,6 +24,7 @@ use super::chunks::{Chunk, Chunks};
 use super::entries::Entries;
 use super::pool::{CHUNK_BYTES, Pool};
 use super::steps::Steps;
+use super::unacked::Entry;
 
 /// Bytes and messages of one connection; see the module's text. What a delivery
 /// touches stands on the first two cache lines.
@@ -59,7 +60,13 @@ pub struct Outbox {
     /// Stream position behind the last bytes that are no message: those are
     /// answers, which must reach the peer.
     answers_end: u64,
+    /// Bytes that are counted in the budget for what it holds besides chunks.
+    counted: u32,
+    /// Those of them for what is noted of its messages.
+    tracked: u32,
 }
+
+const _: () = assert!(size_of::<Outbox>() <= 256);
 
 /// A chunk is not gone on with for a new send when less than this part of it is free: the
 /// send would soon be cut in two.
@@ -87,11 +94,16 @@ impl Default for Outbox {
             steps: Steps::default(),
             answers: Vec::new(),
             answers_end: 0,
+            counted: 0,
+            tracked: 0,
         }
     }
 }
 
 impl Outbox {
+    /// What is noted of one message that is not acknowledged.
+    pub(super) const BYTES_OF_UNACKED: usize = size_of::<Entry>();
+
     /// Asks the memory for what every message needs of it: see [`ahead`](super::ahead).
     #[inline(always)]
     pub fn prefetch(&self) {
@@ -229,6 +241,32 @@ impl Outbox {
         self.release(pool);
     }
 
+    /// Memory besides that of its chunks, as it is counted.
+    pub(super) fn memory(&self) -> u64 {
+        size_of::<Outbox>() as u64 + u64::from(self.counted)
+    }
+
+    /// Counts what it holds besides chunks. To be called when [`Outbox::has_grown`], and once a turn with answers.
+    #[cold]
+    pub(super) fn count_memory(&mut self, pool: &mut Pool) {
+        let before = u64::from(self.counted);
+        let answers = self.answers.capacity() * size_of::<Answer>();
+        self.counted = (self.tracked_memory() + self.steps.memory() + answers) as u32;
+        self.tracked = self.tracked_memory() as u32;
+        pool.budget.charge(u64::from(self.counted));
+        pool.budget.release(before);
+    }
+
+    fn tracked_memory(&self) -> usize {
+        self.unacked.memory() + self.senders.capacity()
+    }
+
+    /// Whether what is noted of its messages takes another amount of memory than was counted last.
+    #[inline(always)]
+    pub(super) fn has_grown(&self) -> bool {
+        self.tracked_memory() as u32 != self.tracked
+    }
+
     /// Forgets everything, for the next use.
     pub(super) fn empty(&mut self, pool: &mut Pool) {
         while let Some(chunk) = self.chunks.pop_newest() {
@@ -249,6 +287,7 @@ impl Outbox {
             self.senders.shrink_to(256);
             self.answers.shrink_to(16);
         }
+        self.count_memory(pool);
     }
 
     /// Nothing behind the present end will be sent: the connection is closing.
@@ -288,6 +327,11 @@ impl Outbox {
     /// message is neither acknowledged nor anywhere else.
     pub fn retained_bytes(&self) -> u64 {
         self.end - self.kept_from
+    }
+
+    /// The same with what is noted of its messages.
+    pub fn retained_memory(&self) -> u64 {
+        self.retained_bytes() + (self.unacked_len() * Outbox::BYTES_OF_UNACKED) as u64
     }
 
     /// Stream position up to which the kernel has taken the bytes.

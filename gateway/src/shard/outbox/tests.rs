@@ -2,9 +2,14 @@
 
 use std::collections::VecDeque;
 
+use super::super::budget::alone;
 use super::*;
 use crate::shard::ids::Origin;
 use crate::shard::slots::Key;
+
+fn pool() -> Pool {
+    Pool::new(alone::budgets(0, 1 << 30).output)
+}
 use crate::shard::unacked::{Passport, ReplyTo, Stored};
 use proptest::prelude::*;
 
@@ -32,7 +37,7 @@ proptest! {
     fn bytes_leave_in_order_and_messages_stay_until_acknowledged(
         steps in prop::collection::vec((0u8..6, 1usize..3000), 1..300)
     ) {
-        let mut pool = Pool::default();
+        let mut pool = pool();
         let mut outbox = pool.outbox();
         let mut model = Model::default();
         let mut flight: Option<(Rc<Vec<u8>>, usize)> = None;
@@ -104,7 +109,7 @@ proptest! {
 
 #[test]
 fn a_quiet_outbox_reuses_its_chunk_without_growing() {
-    let mut pool = Pool::default();
+    let mut pool = pool();
     let mut outbox = pool.outbox();
     for number in 0..10_000 {
         outbox.push(&mut pool, 64, |out| out.extend([0u8; 64]));
@@ -123,7 +128,7 @@ fn a_quiet_outbox_reuses_its_chunk_without_growing() {
 
 #[test]
 fn a_sealed_outbox_whose_messages_are_abandoned_counts_as_flushed() {
-    let mut pool = Pool::default();
+    let mut pool = pool();
     let mut outbox = pool.outbox();
     for number in 0..3 {
         outbox.push(&mut pool, 400, |out| out.extend([0u8; 400]));
@@ -141,7 +146,7 @@ fn a_sealed_outbox_whose_messages_are_abandoned_counts_as_flushed() {
 
 #[test]
 fn a_sealed_outbox_sends_nothing_that_came_later() {
-    let mut pool = Pool::default();
+    let mut pool = pool();
     let mut outbox = pool.outbox();
     outbox.push(&mut pool, 3, |out| out.extend(b"old"));
     outbox.seal();
@@ -156,7 +161,7 @@ fn a_sealed_outbox_sends_nothing_that_came_later() {
 
 #[test]
 fn messages_that_somebody_is_told_of_are_not_dropped_unseen() {
-    let mut pool = Pool::default();
+    let mut pool = pool();
     let awaited = Passport {
         reply: Some(ReplyTo {
             core: 0,
@@ -177,7 +182,7 @@ fn messages_that_somebody_is_told_of_are_not_dropped_unseen() {
 
 #[test]
 fn a_small_send_is_not_cut_where_a_chunk_ends() {
-    let mut pool = Pool::default();
+    let mut pool = pool();
     let mut outbox = pool.outbox();
     for number in 0..1_000 {
         for half in 0..2 {

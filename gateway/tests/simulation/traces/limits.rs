@@ -1,13 +1,83 @@
 //! Bounds: what peers may make a shard hold or remember.
 
+use iris_gateway::shard::budget::alone::{self, Plain};
+use iris_gateway::shard::budget::{Budget, Budgets};
 use iris_gateway::shard::{Effect, Key, Limits};
 use iris_protocol::CloseReason;
 use iris_protocol::framed;
 use iris_storage::Request;
 
-use iris_gateway::shard::budget::alone;
-
 use super::*;
+
+/// Readers that never read are sent more than there is memory for, in messages of some size.
+fn never_reading_stays_in_budget(payload: &[u8], messages: u64) {
+    let output = Plain::default();
+    output.max.set(2 << 20);
+    let budgets = Budgets {
+        input: alone::budgets(1 << 30, 0).input,
+        output: Budget::new(Box::new(output.clone())),
+    };
+    let mut trace = Trace::within(Limits::default(), budgets);
+    let names: Vec<String> = (0..40).map(|n| format!("reader-{n}")).collect();
+    let readers: Vec<Key> = names.iter().map(|name| trace.framed(name)).collect();
+    let healthy = trace.framed("healthy");
+    let sender = trace.classic("sender");
+    for delivery in 1..=messages {
+        for name in &names {
+            trace.received(sender, &classic_send(name, payload));
+            trace.store_replies();
+        }
+        let leased = output.leased.get();
+        assert!(leased <= output.max.get(), "{leased} bytes of outboxes");
+        trace.received(sender, &classic_send("healthy", payload));
+        trace.store_replies();
+        trace.take_sent(healthy);
+        trace.received(healthy, &framed_ack(delivery));
+    }
+    assert!(trace.shard.metrics.output_spills >= 20);
+    assert_eq!(
+        trace.shard.metrics.delivered, messages,
+        "who reads is served"
+    );
+    assert!(trace.shard.metrics.stored > 0);
+    for reader in readers {
+        assert_eq!(trace.shard.closing_reason(reader), None);
+    }
+}
+
+#[test]
+fn readers_that_never_read_stay_in_the_budget_of_outboxes() {
+    never_reading_stays_in_budget(&[7; 1_000], 200);
+}
+
+#[test]
+fn what_is_noted_of_small_messages_counts_as_well() {
+    never_reading_stays_in_budget(b"small", 400);
+}
+
+#[test]
+fn answers_to_those_who_take_none_stay_in_the_budget_of_outboxes() {
+    let output = Plain::default();
+    output.max.set(1 << 20);
+    let budgets = Budgets {
+        input: alone::budgets(1 << 30, 0).input,
+        output: Budget::new(Box::new(output.clone())),
+    };
+    let mut trace = Trace::within(Limits::default(), budgets);
+    let mut pings = Vec::new();
+    (0..50).for_each(|nonce| framed::encode::ping(&mut pings, nonce));
+    let ids: Vec<Key> = (0..20)
+        .map(|n| trace.framed(&format!("user-{n}")))
+        .collect();
+    for _ in 0..500 {
+        for id in &ids {
+            trace.received(*id, &pings);
+        }
+        let leased = output.leased.get();
+        assert!(leased <= output.max.get(), "{leased} bytes of outboxes");
+    }
+    assert_eq!(trace.shard.metrics.output_pauses, 20);
+}
 
 #[test]
 fn answers_are_remembered_up_to_their_number_behind_one_that_waits() {

@@ -251,6 +251,12 @@ impl World {
             input <= self.input.max.get() + 4 * segment,
             "{input} bytes of unread input"
         );
+        // However little memory there is, a session has what a message takes that is on its way.
+        let output = self.output.leased.get();
+        assert!(
+            output <= self.output.max.get() + connections_of_all * 8 * 1024,
+            "{output} bytes of outboxes of {connections_of_all} connections"
+        );
     }
 
     pub fn lanes_are_empty(&self) -> bool {
