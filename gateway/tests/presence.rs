@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use iris_protocol::ErrorCode;
 use iris_protocol::framed::{Presence, encode};
@@ -94,7 +94,7 @@ fn asking_tells_online_away_and_never_seen() {
 }
 
 #[test]
-fn followers_are_told_of_every_change_until_they_unfollow() {
+fn followers_are_told_of_changes_until_they_unfollow() {
     let gateway = Gateway::serving(&[]);
     let at = gateway.address();
     for user in subjects(&gateway) {
@@ -102,7 +102,7 @@ fn followers_are_told_of_every_change_until_they_unfollow() {
             let mut alice = Framed::login(at, &format!("follower of {follower}"));
             follows(&mut alice, &user);
             assert!(!matches!(told(&mut alice, &user), Presence::Online));
-            for _ in 0..3 {
+            for _ in 0..2 {
                 let bob = Framed::login(at, &user);
                 assert_eq!(told(&mut alice, &user), Presence::Online);
                 bob.leave();
@@ -115,6 +115,44 @@ fn followers_are_told_of_every_change_until_they_unfollow() {
             alice.hears_nothing_for(Duration::from_millis(150));
             alice.leave();
         }
+    }
+}
+
+#[test]
+fn one_who_comes_and_goes_all_the_time_is_told_of_once_a_second_and_in_the_end() {
+    let gateway = Gateway::serving(&[]);
+    let at = gateway.address();
+    for user in subjects(&gateway) {
+        let mut followers: Vec<Framed> = (0..40)
+            .map(|n| Framed::login(at, &format!("follower-{n}-of-{user}")))
+            .collect();
+        for follower in &mut followers {
+            follows(follower, &user);
+            told(follower, &user);
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(2_500) {
+            let bob = Framed::login(at, &user);
+            bob.leave();
+        }
+        let last = Framed::login(at, &user);
+        support::eventually("online", || {
+            (asks(&mut followers[0], &user) == Presence::Online).then_some(())
+        });
+        // The round after the last change has ended when a second round could have.
+        std::thread::sleep(Duration::from_millis(2_500));
+        let rounds_max = begun.elapsed().as_secs() as usize + 1;
+        for follower in &mut followers[1..] {
+            let mut states = Vec::new();
+            while let Some(event) = follower.hears_within(Duration::from_millis(50)) {
+                if let Event::Presence(_, state) = event {
+                    states.push(state);
+                }
+            }
+            assert_eq!(states.last(), Some(&Presence::Online), "{states:?}");
+            assert!(states.len() <= rounds_max, "{states:?}");
+        }
+        last.leave();
     }
 }
 

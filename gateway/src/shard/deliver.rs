@@ -75,7 +75,7 @@ impl Shard {
             return;
         }
         let (session, is_live) = (user.session, user.drain.is_none());
-        if self.pool.budget.is_short() && self.has_its_share(session) {
+        if self.pool.budget.is_short() && self.has_its_share(session, parcel.payload.len()) {
             if is_live {
                 self.metrics.output_spills += 1;
                 self.spill(user_key);
@@ -124,9 +124,10 @@ impl Shard {
         }
     }
 
-    /// Whether a session has all it may have while memory is short: in its outbox, and held for it.
+    /// Whether a session that is given a message with so long a payload would have more than its share, in its outbox
+    /// and held for it, while memory is short. Whoever has nothing is given a message of any length.
     #[cold]
-    fn has_its_share(&self, session: Key) -> bool {
+    pub(super) fn has_its_share(&self, session: Key, payload_len: usize) -> bool {
         let Some(connection) = self.connections.get(session) else {
             return false;
         };
@@ -134,7 +135,8 @@ impl Shard {
         let retained = outbox.map_or(0, |outbox| outbox.retained_memory());
         let user = self.users.get(connection.user);
         let held = user.map_or(0, |user| user.drain.as_ref().map_or(0, |d| d.held.len()));
-        retained + held as u64 > self.outbox_bytes_max().0
+        let has = retained + held as u64;
+        has > 0 && has + payload_len as u64 > self.outbox_bytes_max().0
     }
 
     /// Puts a message into a session's outbox.

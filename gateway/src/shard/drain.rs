@@ -125,16 +125,18 @@ impl Shard {
             return;
         }
         let session = user.session;
-        user.next_sequence = user.next_sequence.max(next);
-        let caught_up = end && user.tail_sequence <= user.next_sequence;
-        let appending = user.appending > 0;
-        if let Some(drain) = user.drain.as_deref_mut() {
-            drain.page_asked = false;
-            drain.retry_at_ms = 0;
-            drain.at_end = caught_up && appending;
-        }
-        for message in messages {
+        let (mut next, mut end) = (next, end);
+        for (at, message) in messages.iter().enumerate() {
             match message.record.view() {
+                // It was asked for while there was room for it. What does not fit now is asked for again.
+                Ok(view)
+                    if at > 0
+                        && self.pool.budget.is_short()
+                        && self.has_its_share(session, view.payload.len()) =>
+                {
+                    (next, end) = (message.sequence, false);
+                    break;
+                }
                 Ok(view) => self.push_delivery(
                     session,
                     &Delivery {
@@ -154,6 +156,17 @@ impl Shard {
                 ),
                 Err(_) => self.metrics.lost += 1,
             }
+        }
+        let Some(user) = self.users.get_mut(user_key) else {
+            return;
+        };
+        user.next_sequence = user.next_sequence.max(next);
+        let caught_up = end && user.tail_sequence <= user.next_sequence;
+        let appending = user.appending > 0;
+        if let Some(drain) = user.drain.as_deref_mut() {
+            drain.page_asked = false;
+            drain.retry_at_ms = 0;
+            drain.at_end = caught_up && appending;
         }
         if caught_up && !appending {
             self.go_live(user_key, session);

@@ -45,16 +45,20 @@ impl Pool {
         self.lent_bytes
     }
 
-    /// A chunk of this class, or of the smallest that fits while memory is short.
+    /// A chunk of this class, or no larger than it must be while memory is short.
     pub(super) fn chunk(&mut self, wanted: usize, class: usize) -> Rc<Vec<u8>> {
-        let class = if self.budget.is_short() { 0 } else { class };
         let chunk = self.pooled_chunk(wanted, class);
         self.lent_bytes += chunk.capacity() as u64;
         chunk
     }
 
     fn pooled_chunk(&mut self, wanted: usize, class: usize) -> Rc<Vec<u8>> {
-        let class = (class..CHUNK_BYTES.len()).find(|class| wanted <= CHUNK_BYTES[*class]);
+        let mut classes = if self.budget.is_short() {
+            0..1
+        } else {
+            class..CHUNK_BYTES.len()
+        };
+        let class = classes.find(|class| wanted <= CHUNK_BYTES[*class]);
         if let Some(kept) = class.and_then(|class| self.chunks[class].pop()) {
             return kept;
         }
