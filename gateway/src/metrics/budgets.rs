@@ -17,24 +17,31 @@ pub struct BudgetShown {
 impl Page {
     /// The families of the budgets.
     pub fn budgets(&mut self, budgets: &[BudgetShown]) {
-        let families: [(_, _, fn(&BudgetShown) -> u64); 2] = [
-            (
-                "iris_budget_bytes",
-                "Memory taken of a budget of the process",
-                |budget| budget.bytes,
-            ),
-            (
-                "iris_budget_max_bytes",
-                "Memory there is in a budget of the process",
-                |budget| budget.bytes_max,
-            ),
-        ];
-        for (name, help, value) in families {
-            self.family(name, "gauge", help);
-            for budget in budgets {
-                let label = format!("budget=\"{}\"", budget.name);
-                self.sample(name, &label, value(budget));
-            }
+        self.budget_family(
+            "iris_budget_bytes",
+            "Memory taken of a budget of the process",
+            budgets,
+            |budget| budget.bytes,
+        );
+        self.budget_family(
+            "iris_budget_max_bytes",
+            "Memory there is in a budget of the process",
+            budgets,
+            |budget| budget.bytes_max,
+        );
+    }
+
+    fn budget_family(
+        &mut self,
+        name: &str,
+        help: &str,
+        budgets: &[BudgetShown],
+        value: fn(&BudgetShown) -> u64,
+    ) {
+        self.family(name, "gauge", help);
+        for budget in budgets {
+            let label = format!("budget=\"{}\"", budget.name);
+            self.sample(name, &label, value(budget));
         }
     }
 }
