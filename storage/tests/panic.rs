@@ -40,6 +40,7 @@ fn a_panic_of_the_committer_leaves_nobody_waiting() {
         commit_window: window,
         quotas: Quotas {
             inbox_messages_max: u64::MAX,
+            sender_inbox_percent: 100,
             ..Quotas::default()
         },
         ..rig::options(folder.path())

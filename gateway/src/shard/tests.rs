@@ -184,5 +184,6 @@ fn a_question_about_the_second_name_tells_nothing_of_the_first() {
     met.says(met.bert, &follow);
     met.sent(met.bert);
     met.shard.ended(met.anna, CloseReason::PeerClosed, None);
+    met.shard.tell_followers();
     assert!(matches!(frame(&met.sent(met.bert)), Frame::Presence { .. }));
 }
