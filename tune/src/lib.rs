@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod budgets;
 mod machine;
 mod plan;
 

@@ -17,7 +17,7 @@ iris-tune: reads this machine and says what an Iris gateway can carry on it, and
 Usage: iris-tune [--help | --version]
 
 It only reads (/proc, the process's limits and control group); it changes nothing.
-The gateway asks for the same plan at every start and takes max_connections from it
+The gateway asks for the same plan at every start and takes max_connections and its budgets of memory from it
 unless it is configured.
 
 Exit codes: 0 a gateway can run here; 1 it cannot, the lines with `obstacle` say why;
@@ -104,8 +104,16 @@ fn report(machine: &Machine, plan: &Plan) -> String {
     let rings = plan.rings(plan.connections_max, cores);
     let _ = write!(
         out,
-        "\nPlan\n  {:<32}{}\n  {:<32}{} of {} slots\n\nReasons\n",
-        "max_connections", plan.connections_max, "rings of each core", rings.rings, rings.slots
+        "\nPlan\n  {:<32}{}\n  {:<32}{} MiB\n  {:<32}{} MiB\n  {:<32}{} of {} slots\n\nReasons\n",
+        "max_connections",
+        plan.connections_max,
+        "input_bytes_max",
+        plan.input_bytes_max >> 20,
+        "output_bytes_max",
+        plan.output_bytes_max >> 20,
+        "rings of each core",
+        rings.rings,
+        rings.slots
     );
     for note in &plan.notes {
         let _ = writeln!(out, "  {note}");

@@ -320,6 +320,39 @@ fn unread_input_over_its_budget_ends_the_connection_and_is_let_go_of() {
 }
 
 #[test]
+fn half_frames_on_one_core_make_room_for_those_on_another() {
+    let input = Plain::default();
+    input.max.set(100_000);
+    input.connections.set(20);
+    let within = || Budgets {
+        input: Budget::new(Box::new(input.clone())),
+        output: alone::budgets(0, 1 << 30).output,
+    };
+    let mut there = Trace::within(Limits::default(), within());
+    let mut here = Trace::within(Limits::default(), within());
+    let half_frame = classic_send("carl", &[7; 60_000]);
+    let hogs: Vec<Key> = (0..9).map(|n| there.classic(&format!("hog-{n}"))).collect();
+    for hog in &hogs {
+        there.received(*hog, &half_frame[..5_000]);
+    }
+    let quiet = there.classic("quiet");
+    there.received(quiet, &half_frame[..500]);
+    let others: Vec<Key> = (0..9).map(|n| here.classic(&format!("user-{n}"))).collect();
+    for other in &others {
+        here.received(*other, &half_frame[..2_000]);
+    }
+    there.shard.begin_turn();
+    there.effects();
+    let closed = |hog: &&Key| there.is_closed_for(**hog, CloseReason::Overloaded);
+    assert!((1..9).contains(&hogs.iter().filter(closed).count()));
+    assert!(input.leased.get() <= input.max.get() / 2);
+    assert_eq!(there.shard.closing_reason(quiet), None);
+    for other in others {
+        assert_eq!(here.shard.closing_reason(other), None);
+    }
+}
+
+#[test]
 fn many_half_frames_of_one_peer_end_its_own_connections_only() {
     let mut trace = Trace::within(Limits::default(), alone::budgets(100_000, 1 << 30));
     let others: Vec<Key> = (0..20)
