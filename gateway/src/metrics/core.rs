@@ -92,8 +92,8 @@ core_metrics! {
     Gauge realtime "iris_realtime" "" "1 while the core has a real-time priority, 0 while it needs most of its cpu or has none at all";
     Counter output_spills "iris_output_spills_total" "" "Times a session's deliveries went to the inbox because outboxes were short of memory and it had its share";
     Counter output_pauses "iris_output_pauses_total" "" "Times a connection was left unread because outboxes were short of memory and it had its share";
-    Gauge outbox_bytes "iris_outbox_bytes" "" "Bytes waiting for sockets";
-    Gauge partial_bytes "iris_partial_bytes" "" "Bytes of frames that have not wholly arrived";
+    Gauge outbox_bytes "iris_outbox_bytes" "" "Memory of the chunks of what waits for sockets and acknowledgements";
+    Gauge partial_bytes "iris_partial_bytes" "" "Memory of input that is not acted upon yet: frames that have not wholly arrived, and what waits to be read";
     Gauge store_pending_bytes "iris_store_pending_bytes" "" "Bytes handed to the store and not yet answered";
 }
 
