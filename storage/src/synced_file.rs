@@ -79,3 +79,26 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
         _ => File::open(".")?.sync_all(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn no_link_is_followed_whatever_the_file_is_opened_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+        fs::write(&theirs, "theirs").expect("written");
+        symlink(&theirs, &ours).expect("linked");
+        let looped = Some(rustix::io::Errno::LOOP.raw_os_error());
+        for opened in [open(&ours), to_write().open(&ours), create(&ours)] {
+            assert_eq!(opened.expect_err("a link").raw_os_error(), looped);
+        }
+        // A link in the place of what is replaced goes; what it led to stays.
+        replace(&ours, b"ours").expect("replaced");
+        assert_eq!(read(&ours).expect("a file"), b"ours");
+        assert_eq!(read(&theirs).expect("there"), b"theirs");
+    }
+}
