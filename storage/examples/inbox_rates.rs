@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use desk::{Desk, Users};
-use iris_storage::{Reply, Request, StoreOptions};
+use iris_storage::{Party, Reply, Request, StoreOptions};
 
 const PAYLOAD: [u8; 128] = [7; 128];
 const HOT: &str = "messi";
@@ -101,6 +101,7 @@ fn drain(desk: &mut Desk, count: u64) -> Result<(), Failure> {
             let (messages_max, bytes_max) = (page_messages, usize::MAX);
             desk.client.submit(Request::Page {
                 token: 0,
+                party: Party(0),
                 user,
                 name: HOT.into(),
                 from,

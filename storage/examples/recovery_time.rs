@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use desk::Desk;
-use iris_storage::{Reply, Request, StoreOptions};
+use iris_storage::{Party, Reply, Request, StoreOptions};
 
 const USERS: u64 = 100_000;
 const PAYLOAD_LEN: usize = 100;
@@ -86,6 +86,7 @@ fn open(folder: &Path) -> Result<(), Failure> {
     let name = "user1";
     desk.client.submit(Request::Page {
         token: 1,
+        party: Party(0),
         user: desk.store.name_key().hash(name),
         name: name.into(),
         from: 0,

@@ -1,9 +1,9 @@
 //! The way from a core to the store's threads and back.
 //!
 //! Owner: a [`StoreClient`] belongs to one core's thread.
-//! Queues: [`Entrance`]s (bounded, `queue_requests_max`) to each database's committer and (`queue_reads_max`) to
-//! the readers; a full one answers [`FailureKind::Overloaded`] at once, so submitting never blocks and nothing
-//! is lost in silence. The way back is an [`Outlet`].
+//! Queues: [`Entrance`]s (bounded, `queue_requests_max`) to each database's committer and (`queue_reads_max`, of which
+//! each party has a share) to the readers; what one has no room for is answered [`FailureKind::Overloaded`] at once,
+//! and counted there, so submitting never blocks and nothing is lost in silence. The way back is an [`Outlet`].
 //!
 //! A core may have a real-time priority. So it must never wait in a loop for something that another thread has begun and not
 //! finished: that thread may have lost its cpu to this very core. Both ways are behind locks, where waiting is sleeping.
@@ -18,10 +18,11 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use crate::entrance::Entrance;
+use crate::entrance::{Entrance, Fifo};
+use crate::fair_reads::FairReads;
 use crate::ledger::Ledger;
 use crate::outlets::{Delivery, Outlet, Outlets, Wake};
-use crate::request::{FailureKind, Reply, Request};
+use crate::request::{FailureKind, Party, Reply, Request};
 use crate::user::{UserHash, UserKey, database_of};
 
 /// A request and the client it came from.
@@ -107,6 +108,7 @@ impl Write {
 pub(crate) enum Read {
     Page {
         token: u64,
+        party: Party,
         user: UserHash,
         name: Box<str>,
         from: u64,
@@ -115,6 +117,7 @@ pub(crate) enum Read {
     },
     Account {
         token: u64,
+        party: Party,
         user: UserHash,
         name: Box<str>,
     },
@@ -130,27 +133,34 @@ impl Read {
             Read::Close => None,
         }
     }
+
+    /// For whom it is; `None` to close.
+    pub(crate) fn party(&self) -> Option<Party> {
+        match self {
+            Read::Page { party, .. } | Read::Account { party, .. } => Some(*party),
+            Read::Close => None,
+        }
+    }
 }
 
 /// One core's handle on the store.
 pub struct StoreClient {
     /// By the number of the database.
-    writes: Arc<[Entrance<Write>]>,
-    reads: Entrance<Read>,
+    writes: Arc<[Entrance<Fifo<Write>>]>,
+    reads: Entrance<FairReads>,
     outlet: Arc<Outlet>,
     /// What is polled just now, and what comes after it.
     current: Delivery,
     deliveries: VecDeque<Delivery>,
     /// Answers to what was not taken; at most one for each submit since the last poll.
     refused: VecDeque<Reply>,
-    refused_total: u64,
 }
 
 impl StoreClient {
     pub(crate) fn new(
         outlets: &Outlets,
-        writes: Arc<[Entrance<Write>]>,
-        reads: Entrance<Read>,
+        writes: Arc<[Entrance<Fifo<Write>>]>,
+        reads: Entrance<FairReads>,
         wake: Wake,
     ) -> StoreClient {
         StoreClient {
@@ -160,7 +170,6 @@ impl StoreClient {
             current: Delivery::default(),
             deliveries: VecDeque::new(),
             refused: VecDeque::new(),
-            refused_total: 0,
         }
     }
 
@@ -197,10 +206,15 @@ impl StoreClient {
                 },
             ),
             Request::Seen { user, name, at_ms } => {
-                self.write(user, Write::Seen { user, name, at_ms })
+                let refusal = self.write(user, Write::Seen { user, name, at_ms });
+                if refusal.is_some() {
+                    self.writes_of(user).with(|writes| writes.seen_lost += 1);
+                }
+                refusal
             }
             Request::Page {
                 token,
+                party,
                 user,
                 name,
                 from,
@@ -208,30 +222,43 @@ impl StoreClient {
                 bytes_max,
             } => self.read(Read::Page {
                 token,
+                party,
                 user,
                 name,
                 from,
                 messages_max,
                 bytes_max,
             }),
-            Request::Account { token, user, name } => {
-                self.read(Read::Account { token, user, name })
+            Request::Account {
+                token,
+                party,
+                user,
+                name,
+            } => self.read(Read::Account {
+                token,
+                party,
+                user,
+                name,
+            }),
+            Request::Cancel { token, party } => {
+                return self.cancel(token, party);
             }
         };
-        let Some(error) = refusal else {
-            return;
-        };
-        self.refused_total += 1;
-        if let Some(token) = token {
-            self.refused.push_back(Reply::Failed { token, error });
-            self.outlet.wake();
+        if let (Some(error), Some(token)) = (refusal, token) {
+            self.refuse(token, error);
         }
     }
 
-    /// Requests that the store did not take, since this client was made: its queue was full or it was closed.
-    /// Those without a reply are among them.
-    pub fn refused(&self) -> u64 {
-        self.refused_total
+    fn refuse(&mut self, token: u64, error: FailureKind) {
+        self.refused.push_back(Reply::Failed { token, error });
+        self.outlet.wake();
+    }
+
+    fn cancel(&mut self, token: u64, party: Party) {
+        let client = self.outlet.client();
+        if self.reads.with(|reads| reads.cancel(client, token, party)) {
+            self.refuse(token, FailureKind::Cancelled);
+        }
     }
 
     /// Whether [`StoreClient::poll`] would give a reply, or may.
@@ -261,11 +288,15 @@ impl StoreClient {
         self.current.replies.pop_front()
     }
 
+    fn writes_of(&self, user: UserHash) -> &Entrance<Fifo<Write>> {
+        &self.writes[database_of(user.key(), self.writes.len())]
+    }
+
     fn write(&self, user: UserHash, request: Write) -> Option<FailureKind> {
-        let database = database_of(user.key(), self.writes.len());
         let client = self.outlet.client();
-        let taken = self.writes[database].offer(Envelope { client, request });
-        taken.err()
+        self.writes_of(user)
+            .offer(Envelope { client, request })
+            .err()
     }
 
     fn read(&self, request: Read) -> Option<FailureKind> {
@@ -289,6 +320,7 @@ mod tests {
     fn account(token: u64) -> Request {
         Request::Account {
             token,
+            party: Party(0),
             user: UserHash(1),
             name: "a".into(),
         }
@@ -297,8 +329,8 @@ mod tests {
     #[test]
     fn a_full_queue_is_answered_at_once() {
         let woken = Arc::new(AtomicUsize::new(0));
-        let (writes, _writes_end) = Entrance::new(1);
-        let (reads, reads_end) = Entrance::new(1);
+        let (writes, _writes_end) = Entrance::new(Fifo::new(1));
+        let (reads, reads_end) = Entrance::new(FairReads::new(1));
         let count = Arc::clone(&woken);
         let wake: Wake = Box::new(move || {
             count.fetch_add(1, Ordering::Relaxed);
@@ -327,10 +359,46 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cancelled_is_answered_once_and_a_lost_last_seen_is_counted() {
+        let (writes, _writes_end) = Entrance::new(Fifo::new(1));
+        let (reads, reads_end) = Entrance::new(FairReads::new(9));
+        let entrance = writes.clone();
+        let wake: Wake = Box::new(|| {});
+        let mut client = StoreClient::new(&Outlets::default(), [writes].into(), reads, wake);
+        let cancel = |token| Request::Cancel {
+            token,
+            party: Party(0),
+        };
+        client.submit(account(1));
+        client.submit(cancel(1));
+        client.submit(cancel(1));
+        assert!(matches!(
+            client.poll(),
+            Some(Reply::Failed {
+                token: 1,
+                error: FailureKind::Cancelled
+            })
+        ));
+        client.submit(account(2));
+        assert_eq!(reads_end.take().request.token(), Some(2));
+        client.submit(cancel(2));
+        assert!(client.poll().is_none(), "its reader will answer");
+        for at_ms in 1..=3 {
+            client.submit(Request::Seen {
+                user: UserHash(1),
+                name: "a".into(),
+                at_ms,
+            });
+        }
+        let lost = entrance.with(|writes| (writes.refused, writes.seen_lost));
+        assert_eq!(lost, (2, 2));
+    }
+
+    #[test]
     fn a_batch_of_replies_wakes_once_and_keeps_its_order() {
         let woken = Arc::new(AtomicUsize::new(0));
-        let (writes, _writes_end) = Entrance::new(1);
-        let (reads, _reads_end) = Entrance::new(1);
+        let (writes, _writes_end) = Entrance::new(Fifo::new(1));
+        let (reads, _reads_end) = Entrance::new(FairReads::new(1));
         let outlets = Outlets::default();
         let count = Arc::clone(&woken);
         let wake: Wake = Box::new(move || {
@@ -355,8 +423,8 @@ mod tests {
 
     #[test]
     fn what_requests_were_made_of_comes_back_and_deliveries_go_round() {
-        let (writes, _writes_end) = Entrance::new(1);
-        let (reads, _reads_end) = Entrance::new(1);
+        let (writes, _writes_end) = Entrance::new(Fifo::new(1));
+        let (reads, _reads_end) = Entrance::new(FairReads::new(1));
         let outlets = Outlets::default();
         let wake: Wake = Box::new(|| {});
         let mut client = StoreClient::new(&outlets, [writes].into(), reads, wake);

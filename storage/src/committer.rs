@@ -27,7 +27,7 @@ use crate::backpressure::wait_for_workers;
 use crate::batch::{Batch, Step};
 use crate::client::{Envelope, Write};
 use crate::disk::Notice;
-use crate::entrance::Exit;
+use crate::entrance::{Exit, Fifo};
 use crate::ledger::Ledger;
 use crate::metrics::lock;
 use crate::options::StoreOptions;
@@ -49,7 +49,7 @@ const LOOK_AHEAD: usize = 32;
 
 /// What ties a committer to the rest of the store.
 pub(crate) struct Links {
-    pub(crate) requests: Exit<Write>,
+    pub(crate) requests: Exit<Fifo<Write>>,
     pub(crate) answers: Answers,
     pub(crate) notices: Sender<Notice>,
 }

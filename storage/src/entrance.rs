@@ -1,12 +1,13 @@
-//! The queue by which requests come into the store.
+//! The queues by which requests come into the store.
 //!
 //! Owner: whoever submits has an [`Entrance`]; each thread of the store that does what is asked has an [`Exit`]. The lock is
 //! held for as long as it takes to move a few requests, and waiting for it is sleeping. That is why this is no channel of
 //! atomics: in those, a thread waits in a loop for a slot that another is just filling or emptying, and a core with a
 //! real-time priority would wait like that for a thread that lost its cpu to this very core.
 //!
-//! Invariants: requests come out in the order they went in; a request is in the queue or was refused; there are no more
-//! wake-ups under way than threads that sleep.
+//! In which order requests come out is the [`Line`]'s matter: writes in that in which they went in ([`Fifo`]), reads as
+//! `fair_reads` says. Invariants: a request is in the queue, was taken out of it, or was refused and counted; there are no
+//! more wake-ups under way than threads that sleep.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,40 +16,99 @@ use std::time::Instant;
 use crate::client::Envelope;
 use crate::request::FailureKind;
 
+/// The requests that wait in a queue, and which of them is next.
+pub(crate) trait Line {
+    type Request;
+
+    /// Takes a request, or says why there is no room for it.
+    fn offer(&mut self, request: Envelope<Self::Request>) -> Result<(), FailureKind>;
+
+    /// Takes what the store asks of itself, however much waits.
+    fn put(&mut self, request: Envelope<Self::Request>);
+
+    /// The next request.
+    fn next(&mut self) -> Option<Envelope<Self::Request>>;
+
+    /// How many requests wait.
+    fn len(&self) -> usize;
+}
+
+/// Requests in the order in which they came, at most `max` of them.
+pub(crate) struct Fifo<R> {
+    max: usize,
+    requests: VecDeque<Envelope<R>>,
+    /// What there was no room for.
+    pub(crate) refused: u64,
+    /// Last-seens that were not taken: nobody hears of these.
+    pub(crate) seen_lost: u64,
+}
+
+impl<R> Fifo<R> {
+    pub(crate) fn new(max: usize) -> Fifo<R> {
+        Fifo {
+            max: max.max(1),
+            requests: VecDeque::new(),
+            refused: 0,
+            seen_lost: 0,
+        }
+    }
+}
+
+impl<R> Line for Fifo<R> {
+    type Request = R;
+
+    fn offer(&mut self, request: Envelope<R>) -> Result<(), FailureKind> {
+        if self.requests.len() >= self.max {
+            self.refused += 1;
+            return Err(FailureKind::Overloaded);
+        }
+        self.requests.push_back(request);
+        Ok(())
+    }
+
+    fn put(&mut self, request: Envelope<R>) {
+        self.requests.push_back(request);
+    }
+
+    fn next(&mut self) -> Option<Envelope<R>> {
+        self.requests.pop_front()
+    }
+
+    fn len(&self) -> usize {
+        self.requests.len()
+    }
+}
+
 /// Where requests are put in.
-pub(crate) struct Entrance<R>(Arc<Queue<R>>);
+pub(crate) struct Entrance<L>(Arc<Queue<L>>);
 
 /// Where they are taken out.
-pub(crate) struct Exit<R>(Arc<Queue<R>>);
+pub(crate) struct Exit<L: Line>(Arc<Queue<L>>);
 
-struct Queue<R> {
-    max: usize,
-    state: Mutex<State<R>>,
+struct Queue<L> {
+    state: Mutex<State<L>>,
     filled: Condvar,
 }
 
-struct State<R> {
-    requests: VecDeque<Envelope<R>>,
+struct State<L> {
+    line: L,
     exits: usize,
     /// Threads that wait for a request, and how many of them are being woken: a wake-up is a system call, and one is enough.
     asleep: usize,
     waking: usize,
 }
 
-impl<R> Queue<R> {
-    fn state(&self) -> MutexGuard<'_, State<R>> {
+impl<L> Queue<L> {
+    fn state(&self) -> MutexGuard<'_, State<L>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, max: usize, request: Envelope<R>) -> Result<(), FailureKind> {
+    fn add(&self, add: impl FnOnce(&mut L) -> Result<(), FailureKind>) -> Result<(), FailureKind> {
         let mut state = self.state();
         if state.exits == 0 {
             return Err(FailureKind::Closed);
         }
-        if state.requests.len() >= max {
-            return Err(FailureKind::Overloaded);
-        }
-        state.requests.push_back(request);
+        add(&mut state.line)?;
         let wakes = state.asleep > state.waking;
         state.waking += usize::from(wakes);
         drop(state);
@@ -61,9 +121,9 @@ impl<R> Queue<R> {
     /// Sleeps until somebody may have put something in, or until the deadline.
     fn sleep<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State<R>>,
+        mut state: MutexGuard<'a, State<L>>,
         deadline: Option<Instant>,
-    ) -> MutexGuard<'a, State<R>> {
+    ) -> MutexGuard<'a, State<L>> {
         state.asleep += 1;
         let woken = match deadline {
             None => self.filled.wait(state),
@@ -83,13 +143,12 @@ impl<R> Queue<R> {
     }
 }
 
-impl<R> Entrance<R> {
-    /// A queue of at most `max` requests.
-    pub(crate) fn new(max: usize) -> (Entrance<R>, Exit<R>) {
+impl<L: Line> Entrance<L> {
+    /// A queue with this line.
+    pub(crate) fn new(line: L) -> (Entrance<L>, Exit<L>) {
         let queue = Arc::new(Queue {
-            max: max.max(1),
             state: Mutex::new(State {
-                requests: VecDeque::new(),
+                line,
                 exits: 1,
                 asleep: 0,
                 waking: 0,
@@ -102,37 +161,40 @@ impl<R> Entrance<R> {
     /// Puts a request in.
     ///
     /// # Errors
-    /// The queue is full, or nobody takes requests out any more.
-    pub(crate) fn offer(&self, request: Envelope<R>) -> Result<(), FailureKind> {
-        self.0.add(self.0.max, request)
+    /// The line has no room for it, or nobody takes requests out any more.
+    pub(crate) fn offer(&self, request: Envelope<L::Request>) -> Result<(), FailureKind> {
+        self.0.add(|line| line.offer(request))
     }
 
     /// Puts in what the store asks of itself, however full the queue is.
     ///
     /// # Errors
     /// Nobody takes requests out any more.
-    pub(crate) fn put(&self, request: Envelope<R>) -> Result<(), FailureKind> {
-        self.0.add(usize::MAX, request)
+    pub(crate) fn put(&self, request: Envelope<L::Request>) -> Result<(), FailureKind> {
+        self.0.add(|line| {
+            line.put(request);
+            Ok(())
+        })
     }
 
-    /// How many requests are in the queue.
-    pub(crate) fn len(&self) -> usize {
-        self.0.state().requests.len()
+    /// Looks at the line, or takes something out of it. Whoever is woken for that finds nothing and sleeps on.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut L) -> T) -> T {
+        look(&mut self.0.state().line)
     }
 }
 
-impl<R> Clone for Entrance<R> {
+impl<L> Clone for Entrance<L> {
     fn clone(&self) -> Self {
         Entrance(Arc::clone(&self.0))
     }
 }
 
-impl<R> Exit<R> {
+impl<L: Line> Exit<L> {
     /// Takes a request out; waits for one.
-    pub(crate) fn take(&self) -> Envelope<R> {
+    pub(crate) fn take(&self) -> Envelope<L::Request> {
         let mut state = self.0.state();
         loop {
-            if let Some(request) = state.requests.pop_front() {
+            if let Some(request) = state.line.next() {
                 return request;
             }
             state = self.0.sleep(state, None);
@@ -140,10 +202,10 @@ impl<R> Exit<R> {
     }
 
     /// The same, but waits no longer than that.
-    pub(crate) fn take_by(&self, deadline: Instant) -> Option<Envelope<R>> {
+    pub(crate) fn take_by(&self, deadline: Instant) -> Option<Envelope<L::Request>> {
         let mut state = self.0.state();
         loop {
-            if let Some(request) = state.requests.pop_front() {
+            if let Some(request) = state.line.next() {
                 return Some(request);
             }
             if Instant::now() >= deadline {
@@ -154,29 +216,27 @@ impl<R> Exit<R> {
     }
 
     /// Takes out what is there, up to `max` requests, and does not wait.
-    pub(crate) fn take_some(&self, max: usize, taken: &mut Vec<Envelope<R>>) {
+    pub(crate) fn take_some(&self, max: usize, taken: &mut Vec<Envelope<L::Request>>) {
         let mut state = self.0.state();
-        let count = state.requests.len().min(max);
-        taken.extend(state.requests.drain(..count));
+        taken.extend(std::iter::from_fn(|| state.line.next()).take(max));
     }
 }
 
-impl<R> Clone for Exit<R> {
+impl<L: Line> Clone for Exit<L> {
     fn clone(&self) -> Self {
         self.0.state().exits += 1;
         Exit(Arc::clone(&self.0))
     }
 }
 
-impl<R> Drop for Exit<R> {
+impl<L: Line> Drop for Exit<L> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.exits -= 1;
-        let unheard = if state.exits == 0 {
-            std::mem::take(&mut state.requests)
-        } else {
-            VecDeque::new()
-        };
+        let mut unheard = Vec::new();
+        if state.exits == 0 {
+            unheard.extend(std::iter::from_fn(|| state.line.next()));
+        }
         drop(state);
         drop(unheard);
     }
@@ -199,13 +259,13 @@ mod tests {
 
     #[test]
     fn at_the_limit_requests_are_refused_but_not_the_stores_own() {
-        let (entrance, exit) = Entrance::new(2);
+        let (entrance, exit) = Entrance::new(Fifo::new(2));
         for client in 0..2 {
             entrance.offer(request(client)).expect("room");
         }
         assert_eq!(entrance.offer(request(9)), Err(FailureKind::Overloaded));
         entrance.put(request(2)).expect("always room");
-        assert_eq!(entrance.len(), 3);
+        assert_eq!(entrance.with(|line| (line.len(), line.refused)), (3, 1));
         assert_eq!(exit.take().client, 0);
         assert_eq!(entrance.offer(request(9)), Err(FailureKind::Overloaded));
         let mut taken = Vec::new();
@@ -222,7 +282,7 @@ mod tests {
 
     #[test]
     fn who_waits_until_a_deadline_waits_no_longer_and_no_shorter() {
-        let (entrance, exit) = Entrance::new(8);
+        let (entrance, exit) = Entrance::new(Fifo::new(8));
         let began = Instant::now();
         let time = Duration::from_millis(20);
         assert!(exit.take_by(began + time).is_none());
@@ -235,7 +295,7 @@ mod tests {
     #[test]
     fn nobody_sleeps_on_with_a_request_in_the_queue() {
         const EACH: usize = 20_000;
-        let (entrance, exit) = Entrance::new(16);
+        let (entrance, exit) = Entrance::new(Fifo::new(16));
         let takers: Vec<_> = (0..3)
             .map(|number| {
                 let exit = exit.clone();

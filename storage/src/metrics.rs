@@ -31,7 +31,8 @@ pub struct StoreMetrics {
     pub live_bytes: u64,
     /// Times a last-seen was noted.
     pub seen: u64,
-    /// Last-seens that could not be noted: their account failed its checks, or writes had failed.
+    /// Last-seens that could not be noted: their account failed its checks, writes had failed, or a committer's queue
+    /// was full.
     pub seen_lost: u64,
     /// Batches written.
     pub commits: u64,
@@ -57,9 +58,17 @@ pub struct StoreMetrics {
     pub recovery_lost: u64,
     /// Accounts looked up.
     pub accounts: u64,
-    /// Requests that were not done, by reason, in the order of [`FailureKind::ALL`]. Without those that the
-    /// queue did not take: these never reach the store.
+    /// Requests that were not done, by reason, in the order of [`FailureKind::ALL`]. Without those that a
+    /// queue did not take or gave up: these follow.
     pub failed: [u64; FailureKind::ALL.len()],
+    /// Writes that were refused because a committer's queue was full.
+    pub writes_refused: u64,
+    /// Reads that were refused because the readers' queue was full.
+    pub reads_refused: u64,
+    /// Reads that were refused because their party had its share of that queue.
+    pub reads_over_share: u64,
+    /// Reads that were taken out of the queue because they were not wanted any more.
+    pub reads_cancelled: u64,
     /// Records destroyed on disk because they were burned.
     pub reclaimed_burned: u64,
     /// Records destroyed on disk because they had expired.
@@ -105,6 +114,10 @@ impl Default for StoreMetrics {
             recovery_lost: 0,
             accounts: 0,
             failed: [0; FailureKind::ALL.len()],
+            writes_refused: 0,
+            reads_refused: 0,
+            reads_over_share: 0,
+            reads_cancelled: 0,
             reclaimed_burned: 0,
             reclaimed_expired: 0,
             queued_writes: 0,

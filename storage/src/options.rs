@@ -35,7 +35,7 @@ pub struct StoreOptions {
     pub commit_bytes_max: usize,
     /// Requests waiting for each committer; what comes on top is answered [`Overloaded`](crate::FailureKind::Overloaded).
     pub queue_requests_max: usize,
-    /// Pages and accounts waiting for a reader; on top: overloaded.
+    /// Pages and accounts waiting for a reader; on top: overloaded, as is what a party asks beyond its share.
     pub queue_reads_max: usize,
     /// Threads that read pages and accounts.
     pub reader_threads: usize,

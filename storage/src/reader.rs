@@ -15,6 +15,7 @@ use crate::database::Tables;
 use crate::databases::Databases;
 use crate::disk::Condition;
 use crate::entrance::Exit;
+use crate::fair_reads::FairReads;
 use crate::inbox::{self, PageLimits};
 use crate::metrics::{Counts, ReaderCounts, lock};
 use crate::outlets::{Delivery, Outlets};
@@ -25,7 +26,7 @@ use crate::user::UserHash;
 pub(crate) struct Reader {
     pub(crate) number: usize,
     pub(crate) databases: Arc<Databases>,
-    pub(crate) requests: Exit<Read>,
+    pub(crate) requests: Exit<FairReads>,
     pub(crate) outlets: Outlets,
     pub(crate) counts: Arc<Counts>,
     pub(crate) condition: Arc<Condition>,
@@ -72,6 +73,7 @@ impl Reader {
                 from,
                 messages_max,
                 bytes_max,
+                ..
             } => {
                 let limits = PageLimits {
                     from,
@@ -81,7 +83,9 @@ impl Reader {
                 let page = |tables: &_| page(tables, token, user, &name, &limits, counts);
                 (user, self.databases.lend_for(user.key(), page))
             }
-            Read::Account { token, user, name } => {
+            Read::Account {
+                token, user, name, ..
+            } => {
                 let account = |tables: &_| account(tables, token, user, &name, counts);
                 (user, self.databases.lend_for(user.key(), account))
             }

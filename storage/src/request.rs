@@ -13,6 +13,11 @@ use bytes::Bytes;
 use crate::record::{self, RecordError, RecordView};
 use crate::user::UserHash;
 
+/// For whom something is read. Those who wait for reads of the store are served in turn, one party after the other,
+/// however much each of them asks; the number says nothing but which is which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Party(pub u128);
+
 /// One thing asked of the store.
 #[derive(Debug)]
 pub enum Request {
@@ -54,6 +59,8 @@ pub enum Request {
     Page {
         /// Comes back in the reply.
         token: u64,
+        /// For whom.
+        party: Party,
         /// The reader's hash.
         user: UserHash,
         /// The reader's name.
@@ -69,22 +76,32 @@ pub enum Request {
     Account {
         /// Comes back in the reply.
         token: u64,
+        /// For whom.
+        party: Party,
         /// The user's hash.
         user: UserHash,
         /// The user's name.
         name: Box<str>,
     },
+    /// A page or an account that the same client asked for is not wanted any more. If no reader is at it yet, it is
+    /// answered with [`FailureKind::Cancelled`] at once; else it is answered as if this had not been said.
+    Cancel {
+        /// Of the request that is not wanted.
+        token: u64,
+        /// For whom that was.
+        party: Party,
+    },
 }
 
 impl Request {
-    /// The token its reply will carry; `None` for [`Request::Seen`], which gets none.
+    /// The token its reply will carry; `None` for [`Request::Seen`] and [`Request::Cancel`], which get none.
     pub fn token(&self) -> Option<u64> {
         match self {
             Request::Append { token, .. }
             | Request::Burn { token, .. }
             | Request::Page { token, .. }
             | Request::Account { token, .. } => Some(*token),
-            Request::Seen { .. } => None,
+            Request::Seen { .. } | Request::Cancel { .. } => None,
         }
     }
 }
@@ -155,8 +172,10 @@ impl Reply {
 /// Why a request was not done. A closed list: label of a metric and field of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureKind {
-    /// The store's queue is full: too much at once, later it may pass.
+    /// The store's queue is full, or has no more room for this party: too much at once, later it may pass.
     Overloaded,
+    /// A read that was not wanted any more before a reader was at it.
+    Cancelled,
     /// Less is free on the disk than must be: once there is room again it may pass.
     DiskFull,
     /// The inbox holds as much as one may: once its reader was here it may pass.
@@ -183,8 +202,9 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All of them, in the order of their counters.
-    pub const ALL: [FailureKind; 12] = [
+    pub const ALL: [FailureKind; 13] = [
         FailureKind::Overloaded,
+        FailureKind::Cancelled,
         FailureKind::DiskFull,
         FailureKind::InboxFull,
         FailureKind::StoreFull,
@@ -202,6 +222,7 @@ impl FailureKind {
     pub fn label(self) -> &'static str {
         match self {
             FailureKind::Overloaded => "overloaded",
+            FailureKind::Cancelled => "cancelled",
             FailureKind::DiskFull => "disk-full",
             FailureKind::InboxFull => "inbox-full",
             FailureKind::StoreFull => "store-full",

@@ -17,8 +17,9 @@ use crate::databases::Databases;
 use crate::disk::{
     Ballast, Condition, Notice, Order, Patient, Space, StoreState, Watch, free_bytes,
 };
-use crate::entrance::Entrance;
+use crate::entrance::{Entrance, Fifo, Line};
 use crate::error::StoreError;
+use crate::fair_reads::FairReads;
 use crate::folder::Folder;
 use crate::ledger::LedgerSource;
 use crate::metrics::{Counts, StoreMetrics};
@@ -37,8 +38,8 @@ pub struct Store {
     name_key: NameKey,
     outlets: Outlets,
     /// By the number of the database, as what follows.
-    writes: Arc<[Entrance<Write>]>,
-    reads: Entrance<Read>,
+    writes: Arc<[Entrance<Fifo<Write>>]>,
+    reads: Entrance<FairReads>,
     databases: Arc<Databases>,
     counts: Arc<Counts>,
     condition: Arc<Condition>,
@@ -94,9 +95,9 @@ impl Store {
             })?);
         }
         let (writes, write_requests): (Vec<_>, Vec<_>) = (0..options.databases)
-            .map(|_| Entrance::new(options.queue_requests_max))
+            .map(|_| Entrance::new(Fifo::new(options.queue_requests_max)))
             .unzip();
-        let (reads, read_requests) = Entrance::new(options.queue_reads_max);
+        let (reads, read_requests) = Entrance::new(FairReads::new(options.queue_reads_max));
         let (notices, notices_received) = crossbeam_channel::unbounded();
         let mut store = Store {
             name_key: folder.name_key(),
@@ -196,8 +197,19 @@ impl Store {
         let recovery = self.condition.recovery();
         metrics.recovered = recovery.messages_put_back;
         metrics.recovery_lost = recovery.lost();
-        metrics.queued_writes = self.writes.iter().map(Entrance::len).sum();
-        metrics.queued_reads = self.reads.len();
+        for writes in self.writes.iter() {
+            writes.with(|line| {
+                metrics.queued_writes += line.len();
+                metrics.writes_refused += line.refused;
+                metrics.seen_lost += line.seen_lost;
+            });
+        }
+        self.reads.with(|line| {
+            metrics.queued_reads = line.len();
+            metrics.reads_refused = line.refused_full;
+            metrics.reads_over_share = line.refused_share;
+            metrics.reads_cancelled = line.cancelled;
+        });
         metrics.state = self.state();
         metrics.healed = self.condition.healed();
         metrics.free_bytes = self.condition.free_bytes();

@@ -3,7 +3,7 @@
 
 mod rig;
 
-use iris_storage::{FailureKind, Reply, Request, UserHash};
+use iris_storage::{FailureKind, Party, Reply, Request, UserHash};
 use rig::{Rig, encoded};
 
 const ANNA: UserHash = UserHash(0xaaaa_bbbb_cccc_dddd_eeee_ffff_0000_0001);
@@ -22,6 +22,7 @@ fn append(token: u64, user: UserHash, name: &str) -> Request {
 fn page(token: u64, user: UserHash, name: &str) -> Request {
     Request::Page {
         token,
+        party: Party(0),
         user,
         name: name.into(),
         from: 0,
@@ -64,6 +65,7 @@ fn the_second_name_is_refused_whatever_it_asks() {
         }
         let account = Request::Account {
             token: 6,
+            party: Party(0),
             user: ZOE,
             name: "zoe".into(),
         };

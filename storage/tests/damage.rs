@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
-use iris_storage::{FailureKind, Request, Store, StoreError, UserHash};
+use iris_storage::{FailureKind, Party, Request, Store, StoreError, UserHash};
 use rig::{Rig, options, record_len};
 
 fn message_key(user: UserHash, sequence: u64) -> Vec<u8> {
@@ -144,6 +144,7 @@ fn a_damaged_account_is_an_error_and_not_an_empty_inbox() {
     let name = || "anna".into();
     let page = Request::Page {
         token: 1,
+        party: Party(0),
         user,
         name: name(),
         from: 0,
@@ -163,6 +164,7 @@ fn a_damaged_account_is_an_error_and_not_an_empty_inbox() {
     assert_eq!(
         rig.failure(Request::Account {
             token: 3,
+            party: Party(0),
             user,
             name: name()
         }),

@@ -7,7 +7,7 @@ use std::panic;
 use std::sync::Once;
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
-use iris_storage::{FailureKind, Quotas, Reply, Request, StoreState, record};
+use iris_storage::{FailureKind, Party, Quotas, Reply, Request, StoreState, record};
 use rig::Rig;
 
 /// Panics are expected here; their messages would only frighten whoever reads the test's output.
@@ -110,6 +110,7 @@ fn a_wake_that_panics_harms_only_its_own_client() {
         });
         broken.submit(Request::Account {
             token: 9,
+            party: Party(0),
             user,
             name: name(),
         });

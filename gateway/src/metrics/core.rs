@@ -77,6 +77,8 @@ core_metrics! {
     Counter handed_over "iris_handed_over_total" "" "Connections moved to the home core of their user";
     Counter duplicates_dropped "iris_duplicates_dropped_total" "" "Repeated sends that were known by their id and dropped";
     Counter throttled "iris_throttled_total" "" "Times a sender's socket was left unread because it was over its limits";
+    Counter relogins_delayed "iris_relogins_delayed_total" "" "Times a classic connection was left unread because it logged in again too often";
+    Counter reads_unused "iris_reads_unused_total" "" "Pages and depths that came when their session had ended";
     Counter lane_sent "iris_lane_sent_total" "" "Entries put into lanes to other cores";
     Counter lane_received "iris_lane_received_total" "" "Entries taken from lanes of other cores";
     Counter lane_dropped "iris_lane_dropped_total" "" "Batches for another core that had ended";

@@ -81,6 +81,16 @@ impl Page {
                 store.pages_broken,
             ),
             (
+                "iris_store_seen_lost_total",
+                "Last-seens that could not be noted",
+                store.seen_lost,
+            ),
+            (
+                "iris_store_reads_cancelled_total",
+                "Reads taken out of the queue because their session had ended",
+                store.reads_cancelled,
+            ),
+            (
                 "iris_store_recovered_total",
                 "Messages behind damage that a start or a healing put back",
                 store.recovered,
@@ -102,6 +112,22 @@ impl Page {
             self.sample(
                 "iris_store_failed_total",
                 &format!("reason=\"{}\"", reason.label()),
+                count,
+            );
+        }
+        self.family(
+            "iris_store_refused_total",
+            "counter",
+            "Requests that a queue of the store had no room for",
+        );
+        for (queue, reason, count) in [
+            ("writes", "full", store.writes_refused),
+            ("reads", "full", store.reads_refused),
+            ("reads", "share", store.reads_over_share),
+        ] {
+            self.sample(
+                "iris_store_refused_total",
+                &format!("queue=\"{queue}\",reason=\"{reason}\""),
                 count,
             );
         }
@@ -191,12 +217,18 @@ mod tests {
         store.commit_us.reset();
         store.commit_us.record(700).expect("in range");
         store.failed[FailureKind::Unwritable as usize] = 9;
+        store.seen_lost = 4;
+        store.reads_over_share = 6;
+        store.reads_cancelled = 8;
         let mut page = Page::new();
         page.store(&store);
         let page = page.into_text();
         for line in [
             "iris_store_appended_total 5",
             "iris_store_failed_total{reason=\"unwritable\"} 9",
+            "iris_store_seen_lost_total 4",
+            "iris_store_refused_total{queue=\"reads\",reason=\"share\"} 6",
+            "iris_store_reads_cancelled_total 8",
             "iris_store_queued_writes 3",
             "iris_store_commit_running_seconds 0.02",
             "iris_store_state{state=\"open\"} 0",

@@ -157,7 +157,7 @@ impl Shard {
         {
             let session = user.session;
             self.metrics.throttled += 1;
-            self.pause(session, Pause::Throttled { until_ms });
+            self.pause(session, Pause::throttled_until(until_ms));
             self.check_within(session, THROTTLE_MS);
         }
     }

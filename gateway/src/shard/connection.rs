@@ -61,11 +61,31 @@ pub enum Pause {
     Outbox,
     /// It has had its share of this turn.
     Turn,
-    /// It sends to absent users faster than the store takes it.
+    /// It sends to absent users faster than the store takes it, or logs in too often.
     Throttled {
-        /// Until when, milliseconds of the core's clock.
-        until_ms: u64,
+        /// Until when, in units of [`PAUSE_STEP_MS`] of the core's clock.
+        until: u32,
     },
+}
+
+/// What a pause is counted in: 32 bits of it are 500 days.
+const PAUSE_STEP_MS: u64 = 10;
+
+impl Pause {
+    /// Until that moment, milliseconds of the core's clock, or a little later.
+    pub fn throttled_until(at_ms: u64) -> Pause {
+        Pause::Throttled {
+            until: at_ms.div_ceil(PAUSE_STEP_MS) as u32,
+        }
+    }
+
+    /// When it ends of itself, milliseconds of the core's clock.
+    pub fn until_ms(self) -> Option<u64> {
+        match self {
+            Pause::Throttled { until } => Some(u64::from(until) * PAUSE_STEP_MS),
+            _ => None,
+        }
+    }
 }
 
 /// A user that a session follows.
@@ -141,6 +161,8 @@ pub struct Connection {
     pub turn: u8,
     /// What was read in that turn, in steps of [`TURN_STEP`].
     pub turn_steps: u8,
+    /// A page is under way for a user that it is or was.
+    pub paging: bool,
     /// The user's name, while it has one: a message is stamped without a look at
     /// the user itself.
     pub name: Option<Rc<str>>,
@@ -187,6 +209,7 @@ impl Connection {
             drains: false,
             check_at: 0,
             had_user: false,
+            paging: false,
             received_at_ms: now_ms,
             interest: None,
         }

@@ -7,15 +7,14 @@
 //! late it acknowledges does not matter, since what it drains is in the store.
 
 use iris_protocol::{Outcome, RefusalReason};
-use iris_storage::{Request, StoredMessage};
+use iris_storage::StoredMessage;
 
 use super::Shard;
 use super::connection::Phase;
 use super::deliver::{Delivery, is_expired};
 use super::envelope::{self, Envelope};
 use super::ids::Origin;
-use super::inbox::Pending;
-use super::limits::{PAGE_MESSAGES, STORE_RETRY_MS};
+use super::limits::STORE_RETRY_MS;
 use super::outbox::Outbox;
 use super::slots::Key;
 use super::unacked::{Passport, Stored};
@@ -31,14 +30,15 @@ impl Shard {
         let Some(connection) = self.connections.get(session) else {
             return;
         };
-        if connection.phase == Phase::Welcoming {
+        if matches!(connection.phase, Phase::Welcoming | Phase::Closing(_)) {
             return;
         }
         let Some(drain) = user.drain.as_deref_mut() else {
             return;
         };
         let waits_for_appends = user.spilling > 0 || (drain.at_end && user.appending > 0);
-        if drain.page_asked || waits_for_appends || self.now.core_ms < drain.retry_at_ms {
+        let is_early = self.now.core_ms < drain.retry_at_ms;
+        if waits_for_appends || is_early || !self.may_ask_page(user_key, session) {
             return;
         }
         self.fold(session);
@@ -54,27 +54,7 @@ impl Shard {
             self.store_held(user_key);
             return;
         }
-        let Some(user) = self.users.get_mut(user_key) else {
-            return;
-        };
-        if let Some(drain) = user.drain.as_deref_mut() {
-            drain.page_asked = true;
-        }
-        user.requests += 1;
-        let token = self.pending.insert(Pending::Page {
-            user: user_key,
-            session_number: user.session_number,
-        });
-        self.effects.store.push(Request::Page {
-            token: token as u64,
-            user: user.hash(self.name_key),
-            name: Box::from(&*user.name),
-            from: user.next_sequence,
-            messages_max: PAGE_MESSAGES
-                .min(self.limits.unacked_deliveries_max as usize / 2)
-                .max(1),
-            bytes_max: page_bytes as usize,
-        });
+        self.ask_page(user_key, session, page_bytes as usize);
     }
 
     /// Deliveries that may stand one by one when the next page is asked for.
@@ -108,22 +88,11 @@ impl Shard {
         }
     }
 
-    pub(super) fn page(
-        &mut self,
-        user_key: Key,
-        session_number: u32,
-        messages: &[StoredMessage],
-        next: u64,
-        end: bool,
-    ) {
-        self.request_done(user_key);
+    /// The page that a session waits for.
+    pub(super) fn page(&mut self, user_key: Key, messages: &[StoredMessage], next: u64, end: bool) {
         let Some(user) = self.users.get_mut(user_key) else {
             return;
         };
-        if !user.is_online() || user.session_number != session_number {
-            self.forget_if_done(user_key);
-            return;
-        }
         let session = user.session;
         let (mut next, mut end) = (next, end);
         for (at, message) in messages.iter().enumerate() {
@@ -164,7 +133,7 @@ impl Shard {
         let caught_up = end && user.tail_sequence <= user.next_sequence;
         let appending = user.appending > 0;
         if let Some(drain) = user.drain.as_deref_mut() {
-            drain.page_asked = false;
+            drain.is_first = false;
             drain.retry_at_ms = 0;
             drain.at_end = caught_up && appending;
         }
@@ -177,7 +146,7 @@ impl Shard {
 
     /// Nothing older is in the inbox: what was held follows, and then all else
     /// goes straight through.
-    fn go_live(&mut self, user_key: Key, session: Key) {
+    pub(super) fn go_live(&mut self, user_key: Key, session: Key) {
         let Some(user) = self.users.get_mut(user_key) else {
             return;
         };
@@ -220,20 +189,16 @@ impl Shard {
         }
     }
 
-    pub(super) fn page_failed(&mut self, user_key: Key, session_number: u32) {
-        self.request_done(user_key);
-        let retry_ms = self.now.core_ms + STORE_RETRY_MS;
+    /// The store could not read the page that a session waits for.
+    pub(super) fn page_failed(&mut self, user_key: Key) {
+        let retry_at_ms = self.now.core_ms + STORE_RETRY_MS;
         if let Some(user) = self.users.get_mut(user_key)
-            && user.is_online()
-            && user.session_number == session_number
             && let Some(drain) = user.drain.as_deref_mut()
         {
-            drain.page_asked = false;
-            drain.retry_at_ms = retry_ms;
+            drain.retry_at_ms = retry_at_ms;
             let session = user.session;
             self.check_within(session, STORE_RETRY_MS);
             self.store_held(user_key);
         }
-        self.forget_if_done(user_key);
     }
 }

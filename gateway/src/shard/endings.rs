@@ -23,6 +23,7 @@ impl Shard {
         let Some(user_key) = self.user_of(id) else {
             return;
         };
+        self.cancel_reads(id, user_key);
         self.return_unacked(id, user_key);
         self.unfollow_all(id);
         let Some(connection) = self.connections.get_mut(id) else {
@@ -92,6 +93,9 @@ impl Shard {
         if let Phase::Waiting(user_key) = waited {
             self.stop_waiting(id, user_key);
         }
+        if let Some(user_key) = self.user_of(id) {
+            self.cancel_reads(id, user_key);
+        }
         self.effects.connections.push(Effect::Close(id));
     }
 
@@ -110,6 +114,7 @@ impl Shard {
         self.peer_has(id, outstanding);
         self.end_session(id);
         self.drop_unread(id);
+        self.relogins.forget(id, self.now.core_ms);
         let Some(mut connection) = self.connections.remove(id) else {
             return;
         };

@@ -12,8 +12,9 @@ use super::deliver::is_expired;
 use super::envelope::{self, Envelope, Parcel};
 use super::followers::Follower;
 use super::limits::STORE_RETRY_MS;
+use super::reads::PageAsked;
 use super::slots::Key;
-use super::unacked::{Passport, Stored};
+use super::unacked::{Passport, ReplyTo, Stored};
 
 /// A message's append that waits for the store.
 pub(super) struct Append {
@@ -23,6 +24,8 @@ pub(super) struct Append {
     bytes: u64,
     /// The session it was given to as well, and its delivery number there.
     given: Option<(Key, u64)>,
+    /// Whose share it counts for, if it came from its sender just now.
+    sender: Option<ReplyTo>,
     /// Its reader has acknowledged it meanwhile.
     acknowledged: bool,
 }
@@ -33,8 +36,8 @@ pub(super) enum Pending {
     Append(Append),
     /// A burn of this user's inbox, up to this head.
     Burn { user: Key, head: u64 },
-    /// A page for this user's session of this number.
-    Page { user: Key, session_number: u32 },
+    /// A page for a session.
+    Page(PageAsked),
     /// The depth of the inbox, for the answer to a login.
     Welcome { user: Key, connection: Key },
     /// When a user was last seen, for a connection of this or another core.
@@ -69,9 +72,8 @@ impl Shard {
     /// Stores a message for a user, or refuses it if the store is behind.
     pub(super) fn append_parcel(&mut self, user_key: Key, parcel: &Parcel<'_>) {
         let passport = Passport::of(parcel);
-        let after = self.store_pending_bytes
-            + append_bytes(record::OVERHEAD + parcel.sender.len() + parcel.payload.len());
-        if after > self.limits.store_pending_bytes_max {
+        let record_len = record::OVERHEAD + parcel.sender.len() + parcel.payload.len();
+        if !self.admits_append(parcel.from, append_bytes(record_len)) {
             self.answer(
                 passport.reply,
                 passport.origin,
@@ -80,10 +82,11 @@ impl Shard {
             self.forget_if_done(user_key);
             return;
         }
-        if after > self.limits.store_pending_bytes_max / 2 {
-            self.slow_down(parcel.from);
+        let token = self.append(user_key, parcel.sender, parcel.payload, passport, None);
+        if let Some(Pending::Append(append)) = self.pending.get_mut(token as usize) {
+            append.sender = Some(parcel.from);
+            self.senders.add(parcel.from, append.bytes);
         }
-        self.append(user_key, parcel.sender, parcel.payload, passport, None);
     }
 
     /// Stores what was held back, in order. It was admitted before: only what has expired is refused now.
@@ -133,6 +136,7 @@ impl Shard {
             passport,
             bytes: append_bytes(bytes.len()),
             given,
+            sender: None,
             acknowledged: false,
         }));
         self.effects.store.push(Request::Append {
@@ -262,42 +266,10 @@ impl Shard {
                 let done = matches!(reply, Reply::Burned { .. });
                 self.burned(user, head, done);
             }
-            (
-                Pending::Page {
-                    user,
-                    session_number,
-                },
-                Reply::Page {
-                    messages,
-                    next,
-                    end,
-                    lost,
-                    ..
-                },
-            ) => {
-                self.metrics.lost += u64::from(lost);
-                self.page(user, session_number, &messages, next, end);
+            (Pending::Page(asked), reply) => self.page_replied(asked, reply),
+            (Pending::Welcome { user, connection }, reply) => {
+                self.depth_replied(user, connection, &reply);
             }
-            (
-                Pending::Page { user, .. } | Pending::Welcome { user, .. },
-                Reply::Failed {
-                    error: FailureKind::NameCollision,
-                    ..
-                },
-            ) => self.name_collided(user),
-            (
-                Pending::Page {
-                    user,
-                    session_number,
-                },
-                _,
-            ) => self.page_failed(user, session_number),
-            (Pending::Welcome { user, connection }, Reply::Account { messages, .. }) => {
-                self.request_done(user);
-                self.welcome(connection, messages);
-                self.forget_if_done(user);
-            }
-            (Pending::Welcome { user, connection }, _) => self.depth_failed(user, connection),
             (
                 Pending::LastSeen {
                     user,
@@ -332,6 +304,9 @@ impl Shard {
 
     fn appended(&mut self, append: &Append, result: Result<u64, FailureKind>) {
         self.store_pending_bytes -= append.bytes;
+        if let Some(sender) = append.sender {
+            self.senders.remove(sender, append.bytes);
+        }
         let user_key = append.user;
         let Some(user) = self.users.get_mut(user_key) else {
             return;

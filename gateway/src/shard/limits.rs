@@ -6,6 +6,15 @@
 use iris_protocol::Protocols;
 use iris_protocol::framed::DecodeLimits;
 
+/// So many at once, and from then on so many in each second.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// At once.
+    pub burst: u32,
+    /// In each second.
+    pub per_second: u32,
+}
+
 /// Limits of one shard.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -33,8 +42,12 @@ pub struct Limits {
     /// the next ones, so that whoever else has something to say is not behind all of it.
     pub turn_bytes_max: u32,
     /// Bytes on their way to the store; above it, messages to absent users are
-    /// refused, and above half of it their senders are slowed down.
+    /// refused, and above half of it their senders are slowed down. One sender is
+    /// slowed down above a sixteenth of it, and refused above a quarter.
     pub store_pending_bytes_max: u64,
+    /// How often a classic connection may log in again; more is read later. Old clients do so hundreds of times on one
+    /// socket. Each time costs the kernel a question, the store an account and a page, and its followers a notice.
+    pub relogins: Rate,
     /// Bytes of one lane's batch; above it, the senders who need that lane wait.
     pub lane_batch_bytes_max: usize,
     /// Time to log in, milliseconds: a connection that says nothing costs as much as one that does.
@@ -74,6 +87,10 @@ impl Default for Limits {
             inquiries_max: 64,
             turn_bytes_max: 2 << 10,
             store_pending_bytes_max: 64 << 20,
+            relogins: Rate {
+                burst: 1_000,
+                per_second: 100,
+            },
             lane_batch_bytes_max: 256 << 10,
             login_timeout_ms: 10_000,
             idle_timeout_ms: 300_000,
@@ -133,3 +150,21 @@ pub const PAGE_MESSAGES: usize = 1_000;
 pub const FAILED_MS: u64 = 2_000;
 /// How often a connection is looked at when nothing is due, milliseconds.
 pub const CHECK_MS: u64 = 300_000;
+/// Messages and bytes of the first page of a session: enough for a short absence. It takes a tenth of the time of a
+/// full one, so many logins at once wait little for each other, and a session that ends at once has cost little.
+pub const FIRST_PAGE_MESSAGES: usize = 64;
+pub const FIRST_PAGE_BYTES: usize = 16 << 10;
+/// How long a connection that logs in too often is not read, milliseconds: ten logins at the steady rate.
+pub const RELOGINS_PAUSE_MS: u64 = 100;
+/// How often all classic connections of a core may log in again. One costs the core 5 to 20 microseconds, so these take a
+/// few hundredths of its time, and however many connections begin a burst at once, users who are online do not feel it.
+pub const CORE_RELOGINS: Rate = Rate {
+    burst: 200,
+    per_second: 2_000,
+};
+/// The part of `store_pending_bytes_max` above which a sender is slowed down: no more than it sends in the time of some
+/// commits, and sixteen such senders stay below the bound for all.
+pub const SENDER_SLOWED_PART: u64 = 16;
+/// The part above which its messages are refused. A sender of another core hears late that it shall go slow; what the lanes
+/// hold by then stays below this.
+pub const SENDER_REFUSED_PART: u64 = 4;

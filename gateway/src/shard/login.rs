@@ -7,17 +7,14 @@
 
 use std::rc::Rc;
 
-use iris_protocol::framed::{self, Welcome};
-use iris_protocol::{CloseReason, Protocol, classic};
-use iris_storage::Request;
-
 use super::connection::{Connection, Phase};
-use super::envelope::{self, Envelope};
-use super::inbox::Pending;
-use super::limits::{CHECK_MS, DEPTH_RETRIES, STORE_RETRY_MS};
+use super::envelope::{self, Arrival, Envelope};
+use super::limits::CHECK_MS;
 use super::slots::Key;
 use super::user::Drain;
 use super::{Effect, Shard};
+use iris_protocol::framed::{self, Welcome};
+use iris_protocol::{CloseReason, Protocol, classic};
 
 impl Shard {
     pub(super) fn classic_login(&mut self, id: Key, name: &str) -> Result<(), CloseReason> {
@@ -68,6 +65,7 @@ impl Shard {
     /// The socket of a connection is in the ring of its user's home now: its
     /// login follows it over the lane, and it is forgotten here.
     pub fn handed_over(&mut self, id: Key, segment: u16, slot: u32, place: u32) {
+        let relogins_ahead_us = self.relogins.forget(id, self.now.core_ms);
         let Some(connection) = self.connections.get(id) else {
             return;
         };
@@ -75,13 +73,14 @@ impl Shard {
             let batch = &mut self.lanes[usize::from(*core)].batch;
             envelope::push(
                 batch,
-                &Envelope::Arrival {
+                &Envelope::Arrival(Arrival {
                     segment,
                     slot,
                     place,
                     framed: connection.is_framed(),
+                    relogins_ahead_us,
                     name,
-                },
+                }),
             );
             let partial = Some((&connection.partial[..], false));
             let held = connection.held.iter();
@@ -112,12 +111,15 @@ impl Shard {
     }
 
     /// A connection came over a lane with its login.
-    pub(super) fn arrival(
-        &mut self,
-        (segment, slot, place): (u16, u32, u32),
-        framed: bool,
-        name: &str,
-    ) -> Key {
+    pub(super) fn arrival(&mut self, arrival: &Arrival<'_>) -> Key {
+        let Arrival {
+            segment,
+            slot,
+            place,
+            framed,
+            relogins_ahead_us,
+            name,
+        } = *arrival;
         let mut connection = Connection::new(self.now.core_ms);
         connection.protocol = Some(if framed {
             Protocol::Framed
@@ -126,6 +128,8 @@ impl Shard {
         });
         connection.preface_read = framed;
         let id = self.connections.insert(connection);
+        self.relogins
+            .arrived(id, self.now.core_ms, relogins_ahead_us);
         self.effects.connections.push(Effect::Adopt {
             connection: id,
             segment,
@@ -206,9 +210,9 @@ impl Shard {
         user.session = id;
         user.drain = Some(Box::new(Drain {
             appends_before: user.appending,
+            is_first: true,
             ..Drain::default()
         }));
-        user.session_number = user.session_number.wrapping_add(1);
         user.next_sequence = user.head;
         connection.user = user_key;
         connection.name = Some(Rc::clone(&user.name));
@@ -233,75 +237,15 @@ impl Shard {
         self.presence_changed(user_key);
     }
 
-    /// Asks how deep the inbox of a framed user is who is logging in, once all that
-    /// is under way to it has arrived: what the older session left, and the burn of
-    /// what its reader has. So the number is that of the deliveries to come.
-    pub(super) fn ask_depth(&mut self, user_key: Key) {
-        let Some(user) = self.users.get_mut(user_key) else {
-            return;
-        };
-        let id = user.session;
-        let is_welcoming = self
-            .connections
-            .get(id)
-            .is_some_and(|connection| connection.phase == Phase::Welcoming);
-        let Some(drain) = user.drain.as_deref_mut() else {
-            return;
-        };
-        let must_wait = drain.appends_before > 0 || user.burning;
-        let is_early = self.now.core_ms < drain.retry_at_ms;
-        if !is_welcoming || drain.depth_asked || must_wait || is_early {
-            return;
-        }
-        drain.depth_asked = true;
-        user.requests += 1;
-        let token = self.pending.insert(Pending::Welcome {
-            user: user_key,
-            connection: id,
-        });
-        self.effects.store.push(Request::Account {
-            token: token as u64,
-            user: user.hash(self.name_key),
-            name: Box::from(&*user.name),
-        });
-    }
-
-    /// The store could not say how deep the inbox is. It is asked again a few times,
-    /// since a store that fails heals soon or not at all; then the login goes on, for
-    /// messages between users who are online need no store.
-    pub(super) fn depth_failed(&mut self, user_key: Key, id: Key) {
-        self.request_done(user_key);
-        let retry_at_ms = self.now.core_ms + STORE_RETRY_MS;
-        let drain = match self.users.get_mut(user_key) {
-            Some(user) if user.session == id => user.drain.as_deref_mut(),
-            _ => None,
-        };
-        match drain {
-            Some(drain) if drain.depth_failures < DEPTH_RETRIES => {
-                drain.depth_failures += 1;
-                drain.depth_asked = false;
-                drain.retry_at_ms = retry_at_ms;
-                self.check_within(id, STORE_RETRY_MS);
-            }
-            _ => self.welcome(id, 0),
-        }
-        self.forget_if_done(user_key);
-    }
-
     /// The store keeps another user under this one's key: there is no inbox for this
     /// session, and asking again gives nothing else while that account lives.
     pub(super) fn name_collided(&mut self, user_key: Key) {
-        self.request_done(user_key);
-        if let Some(user) = self.users.get_mut(user_key) {
-            if let Some(drain) = user.drain.as_deref_mut() {
-                // No page is asked for while the last bytes go out.
-                drain.page_asked = true;
-            }
-            let session = user.session;
-            if !self.is_closing(session) {
-                self.metrics.name_collisions += 1;
-                self.close(session, CloseReason::NameCollision);
-            }
+        let session = self.users.get(user_key).map(|user| user.session);
+        if let Some(session) = session
+            && !self.is_closing(session)
+        {
+            self.metrics.name_collisions += 1;
+            self.close(session, CloseReason::NameCollision);
         }
         self.forget_if_done(user_key);
     }
@@ -324,10 +268,7 @@ impl Shard {
             return;
         }
         connection.phase = Phase::Session;
-        let user_key = connection.user;
         self.push_frame(id, |out| framed::encode::welcome(out, &welcome));
-        self.advance_drain(user_key);
-        self.read_unread(id);
     }
 
     /// The kernel said how many sent bytes the peer of a connection has not

@@ -39,10 +39,13 @@ mod login;
 mod outbox;
 mod pool;
 mod presence;
+mod reads;
 mod receive;
+mod relogins;
 mod route;
 mod run;
 mod search;
+mod senders;
 mod slots;
 mod steps;
 mod timers;
@@ -68,6 +71,8 @@ use connection::{Connection, Pause, Phase};
 use ids::Ids;
 use inbox::Pending;
 use pool::Pool;
+use relogins::Relogins;
+use senders::Senders;
 use slots::Slots;
 use timers::Departed;
 use user::User;
@@ -75,7 +80,7 @@ use wheel::Wheel;
 
 pub use ahead::BLOCK;
 pub use effects::{Effect, Effects};
-pub use limits::Limits;
+pub use limits::{Limits, Rate};
 pub use slots::Key;
 
 /// Who may log in.
@@ -175,6 +180,9 @@ pub struct Shard {
     /// That search was made in this turn.
     relieved: bool,
     store_pending_bytes: u64,
+    /// Whose messages these bytes are.
+    senders: Senders,
+    relogins: Relogins,
     draining: bool,
     /// Counters; gauges are set by [`Shard::measure`].
     pub metrics: CoreMetrics,
@@ -214,6 +222,8 @@ impl Shard {
             hog_hand: 0,
             relieved: false,
             store_pending_bytes: 0,
+            senders: Senders::default(),
+            relogins: Relogins::default(),
             draining: false,
             metrics: CoreMetrics::default(),
         }
@@ -338,9 +348,9 @@ impl Shard {
         self.users.len()
     }
 
-    /// Whether nothing is under way: no connection, no store request.
+    /// Whether nothing is under way: no connection, no store request, and so nobody's messages.
     pub fn is_quiet(&self) -> bool {
-        self.connections.is_empty() && self.pending.is_empty()
+        self.connections.is_empty() && self.pending.is_empty() && self.senders.is_empty()
     }
 
     /// Bytes held for connections and for the store, as the limits count them.

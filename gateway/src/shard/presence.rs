@@ -14,6 +14,7 @@ use super::connection::Followed;
 use super::envelope::{self, Envelope, Inquiry, Notice};
 use super::followers::Follower;
 use super::inbox::Pending;
+use super::reads::party_of;
 use super::slots::Key;
 
 impl Shard {
@@ -126,6 +127,7 @@ impl Shard {
             });
             self.effects.store.push(Request::Account {
                 token: token as u64,
+                party: party_of(core, connection),
                 user: hash,
                 name: name.into(),
             });

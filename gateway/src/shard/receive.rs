@@ -176,6 +176,7 @@ impl Shard {
             return Ok(Step::Wait);
         };
         match command {
+            classic::Command::Login(_) if !self.admits_login(id) => Ok(Step::Wait),
             classic::Command::Login(name) => {
                 self.classic_login(id, name.as_str())?;
                 Ok(Step::Took(len))

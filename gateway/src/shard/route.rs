@@ -183,13 +183,7 @@ impl Shard {
                 outcome,
             } => self.answered(user, number, outcome),
             Envelope::Throttle { user } => self.throttle(user),
-            Envelope::Arrival {
-                segment,
-                slot,
-                place,
-                framed,
-                name,
-            } => *arrived = self.arrival((segment, slot, place), framed, name),
+            Envelope::Arrival(arrival) => *arrived = self.arrival(&arrival),
             Envelope::Received { bytes, cut: false } => self.received(*arrived, bytes),
             Envelope::Received { bytes, cut: true } => self.received_cut(*arrived, bytes),
             Envelope::Inquire {

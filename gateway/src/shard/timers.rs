@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use iris_protocol::CloseReason;
 
 use super::Shard;
-use super::connection::{Pause, Phase};
+use super::connection::Phase;
 use super::limits::{ANSWERS_KEPT_MS, CHECK_MS, FAILED_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS};
 use super::slots::Key;
 
@@ -163,9 +163,10 @@ impl Shard {
                 next_ms = next_ms.min(idle_ms - silent_ms);
             }
         }
-        if let Pause::Throttled { until_ms } = connection.pause {
+        let pause = connection.pause;
+        if let Some(until_ms) = pause.until_ms() {
             if until_ms <= now_ms {
-                self.resume(id, Pause::Throttled { until_ms });
+                self.resume(id, pause);
             } else {
                 next_ms = next_ms.min(until_ms - now_ms);
             }

@@ -9,7 +9,7 @@ use super::ids::Origin;
 use super::slots::Key;
 
 /// Whom to tell what became of a message: the sender's home and its user there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ReplyTo {
     /// Core that is home to the sender.
     pub core: u16,

@@ -20,8 +20,10 @@ use super::slots::Key;
 /// to deliver first. Boxed, since most users are without one.
 #[derive(Default)]
 pub struct Drain {
-    /// A page was asked for.
-    pub page_asked: bool,
+    /// The token of the page that was asked for and has not come.
+    pub page: Option<u32>,
+    /// No page of the session has come yet: the first is a short one.
+    pub is_first: bool,
     /// Not before this moment, milliseconds: the store failed.
     pub retry_at_ms: u64,
     /// The last page ended where the inbox ended; only appends that are under way
@@ -32,10 +34,19 @@ pub struct Drain {
     /// Appends that were under way when the session began and still are: until they
     /// are done, the depth of the inbox is not known.
     pub appends_before: u32,
-    /// The depth of the inbox was asked for.
-    pub depth_asked: bool,
+    /// The depth of the inbox was asked for and has not come.
+    pub depth_asked: Option<DepthAsked>,
     /// How often the store could not answer that.
     pub depth_failures: u8,
+}
+
+/// A question for the depth of an inbox.
+#[derive(Clone, Copy)]
+pub struct DepthAsked {
+    /// Its token.
+    pub token: u32,
+    /// The user's tail when it was asked: while that stays, no append has come to its end.
+    pub tail_sequence: u64,
 }
 
 /// One send of a framed user, by its sequence number.
@@ -105,8 +116,6 @@ pub struct User {
     /// How messages reach the session: through the inbox while this is there,
     /// straight into the outbox (live) when it is not.
     pub drain: Option<Box<Drain>>,
-    /// Counts the sessions, so that replies meant for an older one are known.
-    pub session_number: u32,
     /// Appends under way.
     pub appending: u32,
     /// Those among them that the session has been given already.
@@ -131,6 +140,8 @@ pub struct User {
     pub last_seen_ms: u64,
     /// A burn is under way.
     pub burning: bool,
+    /// A page is under way, for this session or an older one.
+    pub paging: bool,
 }
 
 // With its slot's generation, two cache lines.
@@ -142,7 +153,6 @@ impl User {
         User {
             name: Rc::from(name),
             session: Key::NONE,
-            session_number: 0,
             waiting: Key::NONE,
             drain: None,
             next_sequence: 0,
@@ -152,6 +162,7 @@ impl User {
             head: 0,
             head_told: 0,
             burning: false,
+            paging: false,
             requests: 0,
             sends: None,
             followers: None,

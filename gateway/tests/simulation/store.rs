@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use iris_gateway::shard::Shard;
-use iris_storage::{FailureKind, Reply, Request, StoredMessage, record};
+use iris_storage::{FailureKind, Party, Reply, Request, StoredMessage, record};
 
 use crate::client::user_of;
 use crate::ledger::Message;
@@ -17,12 +17,23 @@ struct Inbox {
     last_seen_ms: u64,
 }
 
+/// A page that somebody waits for.
+struct Page {
+    core: usize,
+    token: u64,
+    party: Party,
+    name: Box<str>,
+}
+
 /// The store of the simulated world; writes and reads queue apart, as the real one's do.
 pub struct Store {
     inboxes: BTreeMap<String, Inbox>,
     writes: VecDeque<(usize, Request)>,
     reads: Vec<(usize, Request)>,
     replies: Vec<VecDeque<Reply>>,
+    /// Pages that were asked for and not replied to.
+    pages: Vec<Page>,
+    cancels: u64,
     next_sequence: u64,
     pub fails_one_in: usize,
     /// Messages an inbox may hold; one more is refused.
@@ -38,6 +49,8 @@ impl Store {
             writes: VecDeque::new(),
             reads: Vec::new(),
             replies: (0..cores).map(|_| VecDeque::new()).collect(),
+            pages: Vec::new(),
+            cancels: 0,
             next_sequence: 1,
             fails_one_in,
             inbox_messages_max: usize::MAX,
@@ -50,7 +63,44 @@ impl Store {
             Request::Append { .. } | Request::Burn { .. } | Request::Seen { .. } => {
                 self.writes.push_back((core, request));
             }
-            Request::Page { .. } | Request::Account { .. } => self.reads.push((core, request)),
+            Request::Page { .. } | Request::Account { .. } => {
+                self.note_page(core, &request);
+                self.reads.push((core, request));
+            }
+            Request::Cancel { token, .. } => self.cancel(core, token),
+        }
+    }
+
+    /// At most one page of a connection is under way, and one of a user.
+    fn note_page(&mut self, core: usize, request: &Request) {
+        let Request::Page {
+            token, party, name, ..
+        } = request
+        else {
+            return;
+        };
+        for page in &self.pages {
+            assert_ne!(page.name, *name, "a second page of a user");
+            assert_ne!(page.party, *party, "a second page on a connection");
+        }
+        self.pages.push(Page {
+            core,
+            token: *token,
+            party: *party,
+            name: name.clone(),
+        });
+    }
+
+    /// Takes a read out of the queue, unless a reader is at it.
+    fn cancel(&mut self, core: usize, token: u64) {
+        self.cancels += 1;
+        let is_it = |(of, read): &(usize, Request)| *of == core && read.token() == Some(token);
+        if !self.cancels.is_multiple_of(3)
+            && let Some(at) = self.reads.iter().position(is_it)
+        {
+            self.reads.swap_remove(at);
+            let error = FailureKind::Cancelled;
+            self.replies[core].push_back(Reply::Failed { token, error });
         }
     }
 
@@ -58,6 +108,7 @@ impl Store {
     pub fn crash(&mut self) {
         self.writes.clear();
         self.reads.clear();
+        self.pages.clear();
         self.replies.iter_mut().for_each(VecDeque::clear);
     }
 
@@ -142,7 +193,9 @@ impl Store {
                     self.inboxes.entry(name.into()).or_default().last_seen_ms = at_ms;
                     continue;
                 }
-                Request::Page { .. } | Request::Account { .. } => unreachable!("reads queue apart"),
+                Request::Page { .. } | Request::Account { .. } | Request::Cancel { .. } => {
+                    unreachable!("reads queue apart")
+                }
             };
             self.replies[core].push_back(reply);
         }
@@ -218,7 +271,12 @@ impl Store {
     pub fn reply(&mut self, core: usize, shard: &mut Shard, random: &mut Random) {
         for _ in 0..1 + random.below(6) {
             match self.replies[core].pop_front() {
-                Some(reply) => shard.stored(reply),
+                Some(reply) => {
+                    let token = reply.token();
+                    self.pages
+                        .retain(|page| (page.core, page.token) != (core, token));
+                    shard.stored(reply);
+                }
                 None => return,
             }
         }

@@ -27,7 +27,7 @@ use super::space::{Order, Space, free_bytes};
 use crate::client::{Envelope, Write};
 use crate::database::{self, Tables};
 use crate::databases::Databases;
-use crate::entrance::Entrance;
+use crate::entrance::{Entrance, Fifo};
 use crate::folder::Folder;
 use crate::ledger::LedgerSource;
 use crate::options::StoreOptions;
@@ -62,7 +62,7 @@ pub(crate) struct Watch {
     pub(crate) options: StoreOptions,
     pub(crate) folder: Arc<Folder>,
     pub(crate) databases: Arc<Databases>,
-    pub(crate) writes: Arc<[Entrance<Write>]>,
+    pub(crate) writes: Arc<[Entrance<Fifo<Write>>]>,
     pub(crate) ledgers: LedgerSource,
     pub(crate) condition: Arc<Condition>,
     pub(crate) space: Space,

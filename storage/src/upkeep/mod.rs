@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::client::{Envelope, Write};
 use crate::databases::Databases;
 use crate::disk::Condition;
-use crate::entrance::Entrance;
+use crate::entrance::{Entrance, Fifo};
 use crate::error::StoreError;
 use crate::folder::Folder;
 use crate::metrics::{Counts, lock};
@@ -44,7 +44,7 @@ impl Upkeep {
     pub(crate) fn start(
         folder: &Folder,
         databases: Arc<Databases>,
-        writes: Arc<[Entrance<Write>]>,
+        writes: Arc<[Entrance<Fifo<Write>>]>,
         counts: Arc<Counts>,
         condition: Arc<Condition>,
         options: &StoreOptions,
@@ -125,7 +125,7 @@ struct Keeper {
 struct Round {
     keepers: Vec<Keeper>,
     databases: Arc<Databases>,
-    writes: Arc<[Entrance<Write>]>,
+    writes: Arc<[Entrance<Fifo<Write>>]>,
     counts: Arc<Counts>,
     condition: Arc<Condition>,
     closing: Arc<AtomicBool>,

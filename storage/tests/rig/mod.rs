@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use iris_storage::{
-    FailureKind, NewRecord, Reply, Request, Store, StoreClient, StoreError, StoreOptions,
+    FailureKind, NewRecord, Party, Reply, Request, Store, StoreClient, StoreError, StoreOptions,
     StoreState, StoredMessage, UserHash, record,
 };
 
@@ -280,6 +280,7 @@ impl Rig {
         let (token, user) = (self.token(), self.user(name));
         match self.ask(Request::Page {
             token,
+            party: Party(0),
             user,
             name: name.into(),
             from,
@@ -359,6 +360,7 @@ impl Rig {
         let (token, user) = (self.token(), self.user(name));
         match self.ask(Request::Account {
             token,
+            party: Party(0),
             user,
             name: name.into(),
         }) {

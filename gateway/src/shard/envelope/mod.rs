@@ -40,6 +40,23 @@ pub struct Parcel<'a> {
     pub payload: &'a [u8],
 }
 
+/// A connection that moves to the core its user is at home on.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// Net ring of the receiving core that holds the socket now.
+    pub segment: u16,
+    /// Slot of the socket in that ring.
+    pub slot: u32,
+    /// Where its peer is: the drivers' number for it.
+    pub place: u32,
+    /// Whether it speaks the framed protocol.
+    pub framed: bool,
+    /// How far its logins are ahead of their time, microseconds.
+    pub relogins_ahead_us: u64,
+    /// Who logs in.
+    pub name: &'a str,
+}
+
 /// What a framed client asks about another user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Inquiry {
@@ -84,18 +101,7 @@ pub enum Envelope<'a> {
         user: Key,
     },
     /// A connection moves here with its login.
-    Arrival {
-        /// Net ring of the receiving core that holds the socket now.
-        segment: u16,
-        /// Slot of the socket in that ring.
-        slot: u32,
-        /// Where its peer is: the drivers' number for it.
-        place: u32,
-        /// Whether it speaks the framed protocol.
-        framed: bool,
-        /// Who logs in.
-        name: &'a str,
-    },
+    Arrival(Arrival<'a>),
     /// Bytes that the connection of the last [`Envelope::Arrival`] had received before.
     Received {
         /// The bytes of one segment.
@@ -153,6 +159,7 @@ enum Head {
         slot: u32,
         place: u32,
         framed: bool,
+        relogins_ahead_us: u64,
         name_len: u8,
     },
     Received {

@@ -6,7 +6,7 @@
 use iris_protocol::{Name, Outcome};
 use iris_storage::UserHash;
 
-use super::{ArchivedHead, Envelope, Inquiry, Notice, Parcel};
+use super::{ArchivedHead, Arrival, Envelope, Inquiry, Notice, Parcel};
 use crate::shard::ids::Origin;
 use crate::shard::slots::Key;
 use crate::shard::unacked::ReplyTo;
@@ -177,14 +177,16 @@ impl<'a> Iterator for Envelopes<'a> {
                 slot,
                 place,
                 framed,
+                relogins_ahead_us,
                 name_len,
-            } => Envelope::Arrival {
+            } => Envelope::Arrival(Arrival {
                 segment: segment.to_native(),
                 slot: slot.to_native(),
                 place: place.to_native(),
                 framed: *framed,
+                relogins_ahead_us: relogins_ahead_us.to_native(),
                 name: self.take_name(*name_len),
-            },
+            }),
             ArchivedHead::Received { len, cut } => Envelope::Received {
                 bytes: self.take(len.to_native() as usize),
                 cut: *cut,

@@ -37,13 +37,14 @@ fn one_of_each() -> Vec<u8> {
             outcome: Outcome::Delivered,
         },
         Envelope::Throttle { user: key(4) },
-        Envelope::Arrival {
+        Envelope::Arrival(Arrival {
             segment: 1,
             slot: 2,
             place: 3,
             framed: true,
+            relogins_ahead_us: 3,
             name: "ann",
-        },
+        }),
         Envelope::Received {
             bytes: b"abc",
             cut: false,

@@ -1,6 +1,6 @@
 //! Writes envelopes into the batch of a lane.
 
-use super::{Envelope, Head};
+use super::{Arrival, Envelope, Head};
 
 fn push_head(batch: &mut Vec<u8>, head: &Head) {
     let writer = std::mem::take(batch);
@@ -47,13 +47,14 @@ pub fn push(batch: &mut Vec<u8>, envelope: &Envelope<'_>) {
             },
         ),
         Envelope::Throttle { user } => push_head(batch, &Head::Throttle { user: user.token() }),
-        Envelope::Arrival {
+        Envelope::Arrival(Arrival {
             segment,
             slot,
             place,
             framed,
+            relogins_ahead_us,
             name,
-        } => {
+        }) => {
             push_head(
                 batch,
                 &Head::Arrival {
@@ -61,6 +62,7 @@ pub fn push(batch: &mut Vec<u8>, envelope: &Envelope<'_>) {
                     slot,
                     place,
                     framed,
+                    relogins_ahead_us,
                     name_len: name.len() as u8,
                 },
             );

@@ -6,6 +6,7 @@ mod ends;
 mod inbox;
 mod limits;
 mod presence;
+mod reads;
 mod refusals;
 mod sessions;
 
@@ -115,6 +116,8 @@ impl Trace {
                     }
                     Request::Burn { token, .. } => Reply::Burned { token },
                     Request::Seen { .. } => continue,
+                    // All it was asked is done already.
+                    Request::Cancel { .. } => continue,
                     Request::Page { token, from, .. } => Reply::Page {
                         token,
                         messages: Vec::new(),

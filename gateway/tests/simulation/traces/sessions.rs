@@ -95,6 +95,7 @@ fn a_peer_that_logs_in_for_ever_and_takes_no_answer_is_not_read_further() {
     let id = trace.classic("anna");
     let mut logins = 0;
     for _ in 0..10_000 {
+        trace.wait(1);
         trace.received(id, &classic_login("anna"));
         logins += 1;
         trace.shard.probed(id, Some(0));
@@ -127,6 +128,7 @@ fn a_peer_that_logs_in_often_and_takes_its_answers_is_read() {
     let id = trace.classic("anna");
     let mut answers = 0;
     for round in 0..1_000 {
+        trace.wait(1);
         trace.received(id, &classic_login("anna"));
         trace.shard.probed(id, Some(0));
         trace.store_replies();

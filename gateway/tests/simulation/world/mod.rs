@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use iris_gateway::shard::budget::alone::Plain;
 use iris_gateway::shard::budget::{Budget, Budgets};
-use iris_gateway::shard::{Authenticator, Key, Limits, Now, Shard, ShardOptions};
+use iris_gateway::shard::{Authenticator, Key, Limits, Now, Rate, Shard, ShardOptions};
 use iris_storage::NameKey;
 
 use crate::client::{Account, Client};
@@ -67,6 +67,10 @@ impl World {
             follows_max: [2, 128][random.below(2)],
             followers_max: [1, 4096][random.below(2)],
             inquiries_max: [2, 64][random.below(2)],
+            relogins: Rate {
+                burst: [1, 1_000][random.below(2)],
+                per_second: [10, 100][random.below(2)],
+            },
             ..Limits::default()
         };
         let (input, output) = (Plain::default(), Plain::default());
