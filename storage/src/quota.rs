@@ -11,8 +11,8 @@ use crate::inbox::Sum;
 use crate::request::FailureKind;
 use crate::shares::Share;
 
-/// From what part on the senders of an inbox, or of the store, are counted: the fourth of the limit. Below it nobody can be
-/// above half of what is free, and counting costs nothing.
+/// From what part on the senders of an inbox, or of the store, are counted: the fourth of the limit. Below it a
+/// share of a quarter or more cannot be exceeded, and counting costs nothing.
 const CROWDED_PART: u64 = 4;
 
 /// What happens to an append to a full inbox, once the expired messages at its front have gone.
@@ -21,7 +21,8 @@ pub enum Overflow {
     /// It fails with [`FailureKind::InboxFull`] or [`FailureKind::StoreFull`].
     Refuse,
     /// The oldest messages of this inbox make room for it and are counted; it fails if it alone is too large, if the other
-    /// inboxes leave no room, or if the oldest is of a sender who holds less of the inbox than its own.
+    /// inboxes leave no room, or if the oldest is of a sender who holds less of the inbox than its own, which has more than an
+    /// equal part.
     DropOldest,
 }
 
@@ -77,6 +78,14 @@ impl Quotas {
         !self.inbox_share().is_all()
             && (live.messages > self.inbox_messages_max / CROWDED_PART
                 || live.bytes > self.inbox_bytes_max / CROWDED_PART)
+    }
+
+    /// What one inbox may hold.
+    pub(crate) fn of_inbox(&self) -> Sum {
+        Sum {
+            messages: self.inbox_messages_max,
+            bytes: self.inbox_bytes_max,
+        }
     }
 
     /// What is free in an inbox that holds `live`.

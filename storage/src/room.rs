@@ -104,7 +104,7 @@ impl Batch {
         let head = ledger.head(user);
         let inbox = ledger.tails.recall(user);
         let senders = inbox.and_then(|inbox| inbox.senders.as_deref());
-        let names = &ledger.names;
+        let (names, max) = (&ledger.names, ledger.room.quotas.of_inbox());
         let may_go = |record: &[u8]| {
             // One that is no record any more is nobody's.
             let Some(other) = names.sender(record) else {
@@ -112,7 +112,7 @@ impl Batch {
             };
             match lack.from {
                 Whose::Own => other == sender,
-                Whose::NotLess => senders.is_none_or(|all| all.may_displace(sender, other)),
+                Whose::NotLess => senders.is_none_or(|all| all.may_displace(sender, other, max)),
             }
         };
         let tables = &ledger.tables;

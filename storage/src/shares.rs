@@ -4,8 +4,8 @@
 //! hold at most as much as is still free, or a stated part of that. So one alone gets half, n of them 1/(n+1) each, and a
 //! newcomer finds room. Nobody is counted where three quarters are free, since nobody can meet the rule there.
 //!
-//! Invariants: an account of senders has a fixed size, and says of none more than it holds, but for what a sample of its
-//! burned messages got wrong; all of them together hold no more than there is.
+//! Invariants: an account of senders has a fixed size; all in it together hold no more than there is. What it says of one is
+//! exact but for samples: of what was burned, and of what stood there when counting began.
 
 use crate::inbox::Sum;
 use crate::record;
@@ -87,6 +87,12 @@ impl Largest {
     pub(crate) fn of(&self, sender: Sender) -> u64 {
         let entry = self.held.iter().find(|(other, _)| *other == sender);
         entry.map_or(0, |(_, held)| *held)
+    }
+
+    /// How many are counted, with this one.
+    fn len_with(&self, sender: Sender) -> u64 {
+        let others = self.held.iter().filter(|(other, _)| *other != sender);
+        others.count() as u64 + 1
     }
 
     pub(crate) fn add(&mut self, sender: Sender, amount: u64) {
@@ -200,12 +206,16 @@ impl Senders {
         }
     }
 
-    /// Whether a message of `other` may go to make room for one of `sender`: it holds as much as that, as far as is known.
-    pub(crate) fn may_displace(&self, sender: Sender, other: Sender) -> bool {
-        let not_less = |largest: &Largest| {
-            largest.of(sender) <= largest.of(other).saturating_add(largest.missed)
+    /// Whether a message of `other` may go to make room for one of `sender`: it holds as much as that, as far as is known,
+    /// or the sender has less than an equal part of the `max` there is. So one old message of somebody who holds nothing
+    /// else does not keep everybody out.
+    pub(crate) fn may_displace(&self, sender: Sender, other: Sender, max: Sum) -> bool {
+        let may = |largest: &Largest, max: u64| {
+            let held = largest.of(sender);
+            held <= largest.of(other).saturating_add(largest.missed)
+                || held < max / (largest.len_with(sender) + 1)
         };
-        sender == other || (not_less(&self.messages) && not_less(&self.bytes))
+        sender == other || (may(&self.messages, max.messages) && may(&self.bytes, max.bytes))
     }
 }
 
@@ -293,8 +303,11 @@ mod tests {
             bytes: 100 * messages,
         };
         let senders = Senders::of(&[(ANNA, sum(9)), (BEN, sum(2))]);
-        assert!(senders.may_displace(ANNA, ANNA) && senders.may_displace(BEN, ANNA));
-        assert!(!senders.may_displace(ANNA, BEN));
-        assert!(senders.may_displace(Sender(3), BEN), "a newcomer");
+        let max = sum(11);
+        assert!(senders.may_displace(ANNA, ANNA, max) && senders.may_displace(BEN, ANNA, max));
+        assert!(!senders.may_displace(ANNA, BEN, max));
+        assert!(senders.may_displace(Sender(3), BEN, max), "a newcomer");
+        // Nine of thirty are less than a third, whoever stands in front.
+        assert!(senders.may_displace(ANNA, BEN, sum(30)));
     }
 }

@@ -222,14 +222,37 @@ fn where_the_oldest_give_way_nobody_drives_out_who_holds_less() {
     for _ in 0..10 {
         assert!(send(&mut rig, OTHER, "anna", b"kept").is_ok());
     }
-    // The flood gives up its own for its own as long as they stand in front, and then it is refused.
+    // The flood gives up its own for its own as long as they stand in front. Of who holds as many it drives out one, and
+    // then it holds more and is refused.
     let (taken, reason) = flood(&mut rig, FLOOD, "anna", 50);
-    assert_eq!((taken, reason), (10, Some(FailureKind::InboxShare)));
+    assert_eq!((taken, reason), (11, Some(FailureKind::InboxShare)));
     let (messages, _) = rig.drain("anna", 100);
     assert_eq!(messages.len(), 20);
     let kept = messages.iter().filter(|(_, payload)| payload == b"kept");
-    assert_eq!(kept.count(), 10);
+    assert_eq!(kept.count(), 9);
     assert!(send(&mut rig, THIRD, "anna", b"x").is_ok());
+}
+
+/// A stranger's one message is the oldest, and stays for as long as it is not read.
+#[test]
+fn where_the_oldest_give_way_one_old_message_keeps_nobody_out_who_holds_little() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let quotas = Quotas {
+        overflow: Overflow::DropOldest,
+        ..inbox_of(20)
+    };
+    let mut rig = with_quotas(folder.path(), quotas);
+    assert!(send(&mut rig, THIRD, "anna", b"first").is_ok());
+    for _ in 0..4 {
+        assert!(send(&mut rig, OTHER, "anna", b"kept").is_ok());
+    }
+    let (taken, reason) = flood(&mut rig, FLOOD, "anna", 50);
+    assert_eq!((taken, reason), (15, Some(FailureKind::InboxShare)));
+    // It goes for a friend who has less than a fourth, of three senders.
+    assert!(send(&mut rig, OTHER, "anna", b"kept").is_ok());
+    let (messages, _) = rig.drain("anna", 100);
+    assert_eq!(messages.len(), 20);
+    assert!(messages.iter().all(|(_, payload)| payload != b"first"));
 }
 
 /// Any mix of senders, burns and restarts: nobody is ever above what was free, and whoever holds nothing finds room.

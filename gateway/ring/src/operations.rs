@@ -209,6 +209,16 @@ impl Ring {
         self.enqueue(entry);
     }
 
+    /// Asks the kernel to end every operation on a slot, each of which then completes as after
+    /// [`Ring::cancel`]. What is queued behind it is not meant.
+    pub fn cancel_all(&mut self, slot: u32) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(self.fixed(slot)).all())
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(CANCEL_USER_DATA);
+        self.enqueue(entry);
+    }
+
     /// Waits for an eventfd and takes its count, once: watch again after
     /// [`Completion::Woken`](crate::Completion::Woken). A blocking eventfd serves on every kernel;
     /// with `EFD_NONBLOCK` older ones answer `EAGAIN` instead of waiting.

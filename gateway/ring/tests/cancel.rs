@@ -115,3 +115,43 @@ fn each_kind_of_waiting_operation_can_be_cancelled() {
     peer.read_to_end(&mut heard).expect("an orderly end");
     assert_eq!(heard.len(), taken);
 }
+
+#[test]
+fn everything_on_a_slot_ends_and_nothing_on_another() {
+    let mut ring = ring();
+    let (slot, _peer) = adopted_pair(&mut ring);
+    let (other, mut other_peer) = adopted_pair(&mut ring);
+    ring.recv_multishot(slot, 1);
+    ring.recv_multishot(other, 2);
+    // Short sends fill the socket; the last one waits.
+    loop {
+        ring.send(slot, vec![0; 32 << 20], 0, 3);
+        match quiet(&mut ring, Duration::from_millis(100)) {
+            Some(Completion::Sent { result, .. }) => assert!(result.expect("bytes") > 0),
+            Some(other) => panic!("{other:?}"),
+            None => break,
+        }
+    }
+    ring.poll(slot, 4);
+    ring.cancel_all(slot);
+    let mut ended = Vec::new();
+    while let Some(completion) = quiet(&mut ring, Duration::from_millis(100)) {
+        let (token, code) = match completion {
+            Completion::ReceiveEnded { token, result } => (token, errno(&result)),
+            Completion::Sent { token, result, .. } => (token, errno(&result)),
+            Completion::Polled { token, result } => (token, errno(&result)),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(code, libc::ECANCELED);
+        ended.push(token);
+    }
+    ended.sort_unstable();
+    assert_eq!(ended, [1, 3, 4]);
+    other_peer.write_all(b"on").expect("connected");
+    match next(&mut ring) {
+        Completion::Received {
+            token: 2, buffer, ..
+        } => ring.recycle(buffer),
+        other => panic!("{other:?}"),
+    }
+}

@@ -220,13 +220,10 @@ impl Core {
         socket.broken = true;
         socket.cut = true;
         socket.shutting += 1;
-        let is_sending = socket.sending;
         let ring = &mut self.segments.all[usize::from(socket.segment)].ring;
-        ring.shutdown(socket.slot, key.token());
         // The kernel may have no thread to shut it with.
-        if is_sending {
-            ring.cancel(Operation::Send, key.token());
-        }
+        ring.cancel_all(socket.slot);
+        ring.shutdown(socket.slot, key.token());
         self.overdue.push_back((self.now_ms + OVERDUE_MS, key));
         self.proceed(key);
         true

@@ -61,6 +61,8 @@ impl Core {
             Effect::Pause(key) | Effect::Resume(key) => {
                 if let Some(socket) = self.sockets.get_mut(key) {
                     socket.paused = matches!(effect, Effect::Pause(_));
+                    // A receive that is armed from now on tells.
+                    socket.found_ended = false;
                 }
                 self.proceed(key);
             }

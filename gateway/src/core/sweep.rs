@@ -97,7 +97,13 @@ impl Core {
         socket.polling = false;
         let cancelled = Some(Errno::CANCELED.raw_os_error());
         match result {
-            Ok(false) => socket.found_ended = false,
+            Ok(false) => {
+                socket.found_ended = false;
+                if socket.receives >= RECEIVES {
+                    // They came after it was asked.
+                    self.sweep.busy.push(key);
+                }
+            }
             Err(error) if error.raw_os_error() == cancelled => {}
             // Once it is known, whoever reads the rest of what the peer said ends the connection.
             Ok(true) if socket.receive == Receive::Over => {}

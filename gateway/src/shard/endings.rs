@@ -144,7 +144,8 @@ impl Shard {
         if connection.pause == Pause::Outbox {
             // It waits to be read again until its bytes are out, which will not be.
             self.close(id, reason);
-        } else if connection.failed.is_none() && !connection.is_out_of_reach() {
+        } else if connection.failed.is_none() && !matches!(connection.phase, Phase::Closing(_)) {
+            // One that moves does so without its last bytes, and is closed where it arrives.
             connection.failed = Some(reason);
             connection.received_at_ms = self.now.core_ms;
             self.check_within(id, FAILED_MS);
@@ -179,9 +180,8 @@ impl Shard {
         match connection.phase {
             // The end comes again where the socket moves to.
             Phase::Closing(_) | Phase::HandingOver { .. } => {}
-            _ if connection.is_read() || matches!(connection.phase, Phase::Open) => {
-                self.close(id, reason);
-            }
+            Phase::Open if !connection.is_held_up() => self.close(id, reason),
+            _ if connection.is_read() => self.close(id, reason),
             _ => connection.peer_ended = Some(reason),
         }
     }

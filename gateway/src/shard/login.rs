@@ -192,6 +192,8 @@ impl Shard {
         } else {
             connection.phase = Phase::Open;
             connection.had_user = true;
+            let idle_ms = self.limits.idle_ms(false);
+            self.check_within(id, idle_ms.min(CHECK_MS));
             self.push_frame(id, |out| out.extend(classic::LOGIN_OK));
             self.pause_if_flooded(id);
             self.read_unread(id);

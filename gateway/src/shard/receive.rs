@@ -38,7 +38,7 @@ impl Shard {
             return;
         };
         // Bytes that come drop by drop do not put off the end of a login that is due.
-        if connection.had_user {
+        if connection.had_user && connection.failed.is_none() {
             connection.received_at_ms = now_ms;
         }
         let goes_on = std::mem::replace(&mut connection.cut, cut);

@@ -63,8 +63,8 @@ fn a_connection_that_moves_ends_when_its_socket_is_gone() {
     panic!("no user has a home elsewhere");
 }
 
-#[test]
-fn a_move_whose_last_bytes_are_not_taken_ends_as_a_slow_reader() {
+/// A classic connection that becomes a user of the other core, and whose LOGIN_OK is not taken.
+fn moving_with_unsent_bytes() -> (Trace, Key) {
     let mut trace = Trace::of_cores(2, Limits::default());
     let homes = |trace: &mut Trace, moves: bool| {
         (0..100)
@@ -87,6 +87,12 @@ fn a_move_whose_last_bytes_are_not_taken_ends_as_a_slow_reader() {
     trace.shard.probed(id, Some(0));
     trace.effects();
     assert!(trace.shard.moving_to(id).is_some());
+    (trace, id)
+}
+
+#[test]
+fn a_move_whose_last_bytes_are_not_taken_ends_as_a_slow_reader() {
+    let (mut trace, id) = moving_with_unsent_bytes();
     trace.wait(11_000);
     assert!(trace.is_closed_for(id, CloseReason::SlowReader));
 }
@@ -148,4 +154,53 @@ fn a_connection_that_is_held_up_is_not_idle() {
     }
     trace.wait(60_000);
     assert!(trace.is_closed_for(id, CloseReason::IdleTimeout));
+}
+
+/// Its socket is on its way to the other core when its time-out comes: it arrives there all the same.
+#[test]
+fn a_move_that_has_begun_after_a_failed_send_is_not_given_up() {
+    let (mut trace, id) = moving_with_unsent_bytes();
+    trace.shard.send_failed(id, CloseReason::PeerReset);
+    trace.effects();
+    trace.wait(60_000);
+    assert!(trace.shard.moving_to(id).is_some());
+    assert_eq!(trace.shard.closing_reason(id), None);
+    trace.shard.handed_over(id, 0, 7, 0);
+    assert!(trace.shard.has_batch(1), "the other core is told");
+    assert_eq!(trace.shard.connections_len(), 0);
+}
+
+/// What it said before its peer finished is still to be read.
+#[test]
+fn a_login_that_is_delayed_is_not_lost_with_the_end_of_what_the_peer_says() {
+    let limits = Limits {
+        relogins: iris_gateway::shard::Rate {
+            burst: 1,
+            per_second: 10,
+        },
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let id = trace.classic("anna");
+    let newer = trace.shard.accepted();
+    trace.received(newer, &classic_login("anna"));
+    trace.shard.probed(id, Some(0));
+    trace.effects();
+    trace.received(id, &classic_login("bert"));
+    trace.received(id, &classic_login("carl"));
+    let mut last = classic_login("dora");
+    last.extend(classic_send("anna", b"still said"));
+    trace.received(id, &last);
+    trace.shard.peer_ended(id, CloseReason::PeerClosed);
+    trace.effects();
+    assert_eq!(trace.shard.closing_reason(id), None);
+    for _ in 0..20 {
+        trace.wait(200);
+        trace.shard.probed(id, Some(0));
+        trace.shard.probed(newer, Some(0));
+        trace.effects();
+        trace.store_replies();
+    }
+    assert!(trace.is_closed_for(id, CloseReason::PeerClosed));
+    assert!(trace.take_sent(newer).ends_with(b"still said"));
 }
