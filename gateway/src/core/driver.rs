@@ -171,7 +171,9 @@ impl Core {
     pub(super) fn turn(&mut self) -> io::Result<bool> {
         let began = Instant::now();
         self.set_clock();
-        self.note_lateness();
+        // Looked for once a turn: with nothing due soon it goes through the whole wheel.
+        let due_ms = self.shard.next_tick_ms();
+        self.note_lateness(due_ms);
         let mut busy = self.take_completed()?;
         busy |= self.take_waiting();
         busy |= self.take_lanes();
@@ -182,7 +184,7 @@ impl Core {
             busy = true;
             self.shard.stored(reply);
         }
-        busy |= self.act_on_timeouts();
+        busy |= self.act_on_timeouts(due_ms);
         busy |= self.shard.tell_followers();
         self.accept_after_backoff();
         self.perform();

@@ -5,6 +5,7 @@
 //! connection, which can destroy a close frame that is still on its way; so the
 //! peer gets [`LINGER_MS`] to end its side first.
 
+use std::collections::VecDeque;
 use std::io;
 
 use iris_protocol::CloseReason;
@@ -156,18 +157,10 @@ impl Core {
     /// Ends the wait for peers that do not end their side; says whether there were any.
     pub(super) fn end_patience(&mut self) -> bool {
         let mut any = false;
-        while let Some((until_ms, key)) = self.lingering.front().copied() {
-            if until_ms > self.now_ms {
-                break;
-            }
-            self.lingering.pop_front();
+        while let Some(key) = pop_due(&mut self.lingering, self.now_ms) {
             any |= self.cut(key);
         }
-        while let Some((until_ms, key)) = self.overdue.front().copied() {
-            if until_ms > self.now_ms {
-                break;
-            }
-            self.overdue.pop_front();
+        while let Some(key) = pop_due(&mut self.overdue, self.now_ms) {
             any |= self.give_up(key);
         }
         any
@@ -228,4 +221,14 @@ impl Core {
         self.proceed(key);
         true
     }
+}
+
+/// Takes the oldest off a queue if its moment has come.
+fn pop_due(waiting: &mut VecDeque<(u64, Key)>, now_ms: u64) -> Option<Key> {
+    let (until_ms, key) = *waiting.front()?;
+    if until_ms > now_ms {
+        return None;
+    }
+    waiting.pop_front();
+    Some(key)
 }

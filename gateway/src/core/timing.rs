@@ -34,9 +34,10 @@ impl Core {
 
     /// A turn that comes much later than it was due (the process was stopped, or its cpu taken) finds
     /// that peers have been silent who were not: what they said waits in the rings.
-    pub(super) fn note_lateness(&mut self) {
+    /// `due_ms` is when the next time-out is due.
+    pub(super) fn note_lateness(&mut self, due_ms: Option<u64>) {
         let is_late = |due_ms| due_ms + LATE_MS <= self.now_ms;
-        if self.late_until_ms.is_none() && self.shard.next_tick_ms().is_some_and(is_late) {
+        if self.late_until_ms.is_none() && due_ms.is_some_and(is_late) {
             self.shard.metrics.late_turns += 1;
             self.late_until_ms = Some(self.now_ms + CATCH_UP_MS);
         }
@@ -44,15 +45,14 @@ impl Core {
 
     /// Acts on what is due; after a turn that was late, not before all that had arrived was read.
     /// Says whether there was anything.
-    pub(super) fn act_on_timeouts(&mut self) -> bool {
+    pub(super) fn act_on_timeouts(&mut self, due_ms: Option<u64>) -> bool {
         if let Some(until_ms) = self.late_until_ms {
             if !self.is_all_taken && self.now_ms < until_ms {
                 return true;
             }
             self.late_until_ms = None;
         }
-        let next_ms = self.shard.next_tick_ms();
-        let is_due = next_ms.is_some_and(|due_ms| due_ms <= self.now_ms);
+        let is_due = due_ms.is_some_and(|due_ms| due_ms <= self.now_ms);
         if is_due {
             self.shard.tick();
         }
