@@ -19,7 +19,7 @@ use crate::config::{Auth, Config};
 use crate::core::{self, AddressLimits, CoreOptions, ProcessBudget, Shared};
 use crate::metrics::{BudgetShown, Phase, Published};
 use crate::placement;
-use crate::shard::{Authenticator, Limits, Shard, ShardOptions};
+use crate::shard::{APPEND_BYTES, Authenticator, Limits, Shard, ShardOptions};
 use crate::signals::Shutdown;
 
 /// Connections that the kernel may hold for us before they are accepted; it takes
@@ -128,10 +128,12 @@ pub fn serve(
         .map_err(ServeError::Placement)?;
     let cores = cpus.len();
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let plan = iris_tune::plan(&machine);
     // The executor panics where it finds none left, which explains nothing.
     let options = StoreOptions {
         free_bytes_min: config.free_bytes_min,
         quotas: quotas(&config),
+        queue_requests_max: store_requests_max(&config, &plan, cores),
         ..StoreOptions::new(&config.data).for_cores(cores)
     };
     let needed = options.databases as u64 * DESCRIPTORS_OF_STORE
@@ -172,7 +174,6 @@ pub fn serve(
         config.input_bytes_max,
         config.output_bytes_max,
     )?);
-    let plan = iris_tune::plan(&machine);
     published.add_source({
         let (shared, cores) = (Arc::clone(&shared), Arc::downgrade(&published));
         let store_bytes_max = plan.store_queue_bytes_max * cpus.len() as u64;
@@ -305,6 +306,15 @@ fn of_address(config: &Config) -> AddressLimits {
         connections_max: config.address_connections_max.unwrap_or(half),
         failed_logins_max: config.address_failed_logins_max,
     }
+}
+
+/// More requests than the cores ever have on their way to the store: what they may have is bounded in bytes, and a store
+/// that refuses would lose messages that nobody waits for an answer to.
+fn store_requests_max(config: &Config, plan: &iris_tune::Plan, cores: usize) -> usize {
+    let of_senders = plan.store_queue_bytes_max * cores as u64;
+    let appends = (of_senders + config.output_bytes_max) / APPEND_BYTES as u64;
+    // A burn for each of as many users, and as much again for what a last batch of each lane brings.
+    4 * appends as usize
 }
 
 fn limits(config: &Config, plan: &iris_tune::Plan) -> Limits {

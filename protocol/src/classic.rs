@@ -103,6 +103,17 @@ fn decode_login(rest: &[u8]) -> Result<Option<(Command<'_>, usize)>, CloseReason
     Ok(Some((Command::Login(name), 1 + name.len())))
 }
 
+/// Length of the send that `input` begins with, once so much of it is there that it says so. What it says may still be
+/// malformed.
+pub fn send_len(input: &[u8]) -> Option<usize> {
+    let (&SEND, rest) = input.split_first()? else {
+        return None;
+    };
+    let (target_len, rest) = split_length(rest)?;
+    let (payload_len, _) = split_length(rest.get(target_len..)?)?;
+    Some(1 + 2 + target_len + 2 + payload_len)
+}
+
 /// Whether `input` begins with a login that ends only because the input does, and might go on: if
 /// more has arrived than there is in `input`, that has to be awaited.
 pub fn is_open_login(input: &[u8]) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Owner: the ring, on its thread. Capacity: `count` buffers of `bytes_each`. When all of them are
 //! lent to the caller, the kernel answers receives with `ENOBUFS` and disarms them; nothing is
-//! lost, the bytes wait in the socket.
+//! lost, the bytes wait in the socket. A ring has one group of small buffers, and one of large
+//! ones if it was asked for.
 //!
 //! Invariants:
 //! - A buffer is at any time either the kernel's (its entry lies between the ring's head and tail)
@@ -22,8 +23,10 @@ use io_uring::types::BufRingEntry;
 
 use crate::RingError;
 
-/// The one buffer group of a ring.
-pub(crate) const GROUP: u16 = 0;
+/// The buffers that most receives take.
+pub(crate) const SMALL: u16 = 0;
+/// The buffers for sockets whose messages would be cut into many pieces.
+pub(crate) const LARGE: u16 = 1;
 
 /// Keeps the buffers off the page of the ring's tail. The mapping itself is aligned to the
 /// machine's pages, as the kernel asks, whatever their size.
@@ -49,15 +52,23 @@ impl Received {
     pub fn len(&self) -> usize {
         self.len as usize
     }
+
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
 }
 
-/// The mapping, registered with a ring as group [`GROUP`].
+/// The mapping, registered with a ring as one buffer group.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     base: NonNull<u8>,
     mapped: usize,
     /// Where the buffers begin: behind the ring's entries.
     buffers_at: usize,
+    group: u16,
+    /// Number of the first buffer: those of the groups of a ring follow each other, since a
+    /// completion names a buffer and no group.
+    first_id: u16,
     count: u16,
     bytes_each: u32,
     /// Tail of the buffer ring, as last published.
@@ -69,7 +80,13 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     /// Maps and fills the buffer ring. Call [`Self::register`] with the ring that will use it.
-    pub(crate) fn map(count: u16, bytes_each: u32) -> Result<Self, RingError> {
+    /// `first_id` is the number of its first buffer.
+    pub(crate) fn map(
+        group: u16,
+        first_id: u16,
+        count: u16,
+        bytes_each: u32,
+    ) -> Result<Self, RingError> {
         static POOLS: AtomicU32 = AtomicU32::new(1);
         if !count.is_power_of_two() || count > COUNT_MAX {
             return Err(RingError::Config(
@@ -108,13 +125,15 @@ impl Buffers {
             base,
             mapped,
             buffers_at,
+            group,
+            first_id,
             count,
             bytes_each,
             tail: 0,
             pool,
             leaked: false,
         };
-        for id in 0..count {
+        for id in first_id..first_id + count {
             buffers.provide(id);
         }
         Ok(buffers)
@@ -131,7 +150,7 @@ impl Buffers {
             uring.submitter().register_buf_ring_with_flags(
                 self.base.as_ptr() as u64,
                 self.count,
-                GROUP,
+                self.group,
                 0,
             )
         }
@@ -144,11 +163,16 @@ impl Buffers {
     /// The handle of a buffer that a completion names. `None` if the kernel named one that does
     /// not exist, or more bytes than it holds.
     pub(crate) fn lend(&self, id: u16, len: u32) -> Option<Received> {
-        (id < self.count && len <= self.bytes_each).then_some(Received {
+        (self.has(id) && len <= self.bytes_each).then_some(Received {
             pool: self.pool,
             id,
             len,
         })
+    }
+
+    /// Whether a buffer is of this group.
+    pub(crate) fn has(&self, id: u16) -> bool {
+        (self.first_id..self.first_id + self.count).contains(&id)
     }
 
     /// What one buffer holds.
@@ -184,7 +208,7 @@ impl Buffers {
     }
 
     fn buffer(&self, id: u16) -> *mut u8 {
-        let offset = self.buffers_at + usize::from(id) * self.bytes_each as usize;
+        let offset = self.buffers_at + usize::from(id - self.first_id) * self.bytes_each as usize;
         // `wrapping_add` needs no promise; callers' SAFETY comments say why it is in bounds.
         self.base.as_ptr().wrapping_add(offset)
     }
@@ -234,7 +258,7 @@ mod tests {
     #[test]
     fn refuses_sizes_the_kernel_would_refuse() {
         for (count, bytes) in [(0, 1), (3, 1), (8, 0)] {
-            let refused = Buffers::map(count, bytes);
+            let refused = Buffers::map(SMALL, 0, count, bytes);
             assert!(
                 matches!(refused, Err(RingError::Config(_))),
                 "{count} x {bytes}"
@@ -244,17 +268,21 @@ mod tests {
 
     #[test]
     fn lends_nothing_outside_the_mapping() {
-        let buffers = Buffers::map(8, 64).expect("a small mapping");
+        let buffers = Buffers::map(SMALL, 0, 8, 64).expect("a small mapping");
         assert!(buffers.lend(7, 64).is_some());
         assert!(buffers.lend(8, 1).is_none());
         assert!(buffers.lend(0, 65).is_none());
+        let behind = Buffers::map(LARGE, 8, 4, 640).expect("a small mapping");
+        assert!(behind.lend(7, 1).is_none());
+        assert!(behind.lend(8, 640).is_some());
+        assert!(behind.lend(12, 1).is_none());
     }
 
     #[test]
     #[should_panic(expected = "the ring that received it")]
     fn another_rings_buffer_is_not_read() {
-        let ours = Buffers::map(8, 64).expect("a small mapping");
-        let theirs = Buffers::map(8, 64).expect("a small mapping");
+        let ours = Buffers::map(SMALL, 0, 8, 64).expect("a small mapping");
+        let theirs = Buffers::map(SMALL, 0, 8, 64).expect("a small mapping");
         let received = theirs.lend(0, 1).expect("in range");
         let _ = ours.bytes(&received);
     }

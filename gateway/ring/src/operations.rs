@@ -12,7 +12,7 @@ use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
 use io_uring::{opcode, squeue};
 
 use crate::Ring;
-use crate::buffers::GROUP;
+use crate::buffers::{LARGE, SMALL};
 use crate::completion::{CANCEL_USER_DATA, Operation};
 use crate::loans::{Block, Loan};
 
@@ -69,7 +69,7 @@ impl Ring {
     /// Here and below: if `slot` is not of this ring's table or `token` is wider than 56 bits.
     pub fn recv(&mut self, slot: u32, token: u64) {
         let entry = opcode::Recv::new(self.fixed(slot), std::ptr::null_mut(), 0)
-            .buf_group(GROUP)
+            .buf_group(SMALL)
             .build()
             .flags(squeue::Flags::BUFFER_SELECT)
             .user_data(Operation::Receive.user_data(token));
@@ -78,7 +78,16 @@ impl Ring {
 
     /// Receives again and again, each time into a provided buffer, until it ends.
     pub fn recv_multishot(&mut self, slot: u32, token: u64) {
-        let entry = opcode::RecvMulti::new(self.fixed(slot), GROUP)
+        self.recv_multishot_into(SMALL, slot, token);
+    }
+
+    /// The same into large buffers, which the ring must have been given.
+    pub fn recv_multishot_large(&mut self, slot: u32, token: u64) {
+        self.recv_multishot_into(LARGE, slot, token);
+    }
+
+    fn recv_multishot_into(&mut self, group: u16, slot: u32, token: u64) {
+        let entry = opcode::RecvMulti::new(self.fixed(slot), group)
             .build()
             .user_data(Operation::Receive.user_data(token));
         self.queue(entry);

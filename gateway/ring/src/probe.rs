@@ -103,6 +103,7 @@ pub fn probe() -> Result<(), Vec<Missing>> {
         slots: 4,
         buffer_count: 4,
         buffer_bytes: 64,
+        ..RingConfig::default()
     };
     let rings = Ring::open(&config).and_then(|ring| Ok((ring, Ring::open(&config)?)));
     let (ring, target) = rings.map_err(|error| vec![not_opened(&error)])?;

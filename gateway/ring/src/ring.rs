@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, LARGE, SMALL};
 use crate::completion::CANCEL_USER_DATA;
 use crate::loans::Loans;
 use crate::{Received, RingError};
@@ -44,6 +44,10 @@ pub struct RingConfig {
     pub buffer_count: u16,
     /// Bytes of each receive buffer.
     pub buffer_bytes: u32,
+    /// Large receive buffers: none, or a power of two. With the others they are at most 32768.
+    pub large_buffer_count: u16,
+    /// Bytes of each large receive buffer.
+    pub large_buffer_bytes: u32,
 }
 
 impl Default for RingConfig {
@@ -55,6 +59,8 @@ impl Default for RingConfig {
             slots: 256,
             buffer_count: 64,
             buffer_bytes: 4096,
+            large_buffer_count: 0,
+            large_buffer_bytes: 0,
         }
     }
 }
@@ -65,6 +71,7 @@ pub struct Ring {
     // Before the memory, so that it is dropped first.
     pub(crate) uring: Uring,
     pub(crate) buffers: Buffers,
+    pub(crate) large_buffers: Option<Buffers>,
     pub(crate) loans: Loans,
     pub(crate) slots: u32,
     /// Completions gathered before the owner is to reap: so many that neither the completion queue
@@ -101,12 +108,17 @@ impl Ring {
         let uring = builder(config)
             .build(config.submission_entries)
             .map_err(RingError::from_setup)?;
-        let buffers = Buffers::map(config.buffer_count, config.buffer_bytes)?;
+        let (count, large_count) = (config.buffer_count, config.large_buffer_count);
+        let buffers = Buffers::map(SMALL, 0, count, config.buffer_bytes)?;
+        let large_buffers = (large_count > 0)
+            .then(|| Buffers::map(LARGE, count, large_count, config.large_buffer_bytes))
+            .transpose()?;
         let posted_max = uring.params().cq_entries().min(config.buffer_count.into());
         // From here on Drop puts things in order, whichever step fails.
         let ring = Self {
             uring: Uring(uring),
             buffers,
+            large_buffers,
             loans: Loans::default(),
             slots: config.slots,
             batch: posted_max.div_ceil(2) as usize,
@@ -124,6 +136,9 @@ impl Ring {
                 source,
             })?;
         ring.buffers.register(&ring.uring.0)?;
+        if let Some(large) = &ring.large_buffers {
+            large.register(&ring.uring.0)?;
+        }
         Ok(ring)
     }
 
@@ -252,7 +267,7 @@ impl Ring {
     /// If another ring received it.
     #[must_use]
     pub fn bytes(&self, received: &Received) -> &[u8] {
-        self.buffers.bytes(received)
+        self.group_of(received).bytes(received)
     }
 
     /// Gives a received buffer back to the kernel.
@@ -260,7 +275,17 @@ impl Ring {
     /// # Panics
     /// If another ring received it.
     pub fn recycle(&mut self, received: Received) {
-        self.buffers.recycle(received);
+        match &mut self.large_buffers {
+            Some(large) if large.has(received.id()) => large.recycle(received),
+            _ => self.buffers.recycle(received),
+        }
+    }
+
+    fn group_of(&self, received: &Received) -> &Buffers {
+        match &self.large_buffers {
+            Some(large) if large.has(received.id()) => large,
+            _ => &self.buffers,
+        }
     }
 
     /// Queues an entry whose completion the owner will see.
@@ -336,6 +361,9 @@ impl Drop for Ring {
     fn drop(&mut self) {
         if !self.quiesce() {
             self.buffers.leak();
+            if let Some(large) = &mut self.large_buffers {
+                large.leak();
+            }
             self.loans.leak();
             return;
         }

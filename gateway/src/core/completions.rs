@@ -10,8 +10,13 @@ use iris_ring::{Completion, Operation};
 use rustix::io::Errno;
 
 use super::driver::Core;
+use super::segments::BUFFER_BYTES;
 use super::sockets::Receive;
 use crate::shard::{BLOCK, Key};
+
+/// Receives in a row for which a small buffer would have done, after which a socket has small ones again: so many
+/// that one whose messages are now large and now small does not change with each.
+const SMALL_RECEIVES: u8 = 64;
 
 impl Core {
     /// Handles a block of completions of a ring; says whether there were any.
@@ -68,12 +73,14 @@ impl Core {
                         socket.receive = Receive::Idle;
                     }
                     self.sweep.received(key, socket);
+                    let len = buffer.len();
                     let ring = &self.segments.all[segment].ring;
                     if cut {
                         self.shard.received_cut(key, ring.bytes(&buffer));
                     } else {
                         self.shard.received(key, ring.bytes(&buffer));
                     }
+                    self.choose_buffers(key, len);
                 }
                 self.segments.all[segment].ring.recycle(buffer);
                 self.perform();
@@ -115,6 +122,30 @@ impl Core {
             }
             Completion::Adopted { .. } => {}
         }
+    }
+
+    /// Has a socket receive into large buffers once a command comes in many pieces, and into small ones again
+    /// when these would do.
+    fn choose_buffers(&mut self, key: Key, len: usize) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        if !socket.large {
+            if len < BUFFER_BYTES as usize || !self.shard.is_amid_large_command(key) {
+                return;
+            }
+        } else if len > BUFFER_BYTES as usize {
+            socket.small_receives = 0;
+            return;
+        } else {
+            socket.small_receives += 1;
+            if socket.small_receives < SMALL_RECEIVES {
+                return;
+            }
+        }
+        socket.small_receives = 0;
+        socket.large = !socket.large;
+        self.receive_anew(key);
     }
 
     fn receive_ended(&mut self, key: Key, result: io::Result<()>) {

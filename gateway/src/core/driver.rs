@@ -36,10 +36,9 @@ const BLOCKS_PER_GATHER: usize = 1024;
 /// with these.
 const REPLIES_PER_TURN: usize = 32;
 const STORE_REQUESTS_PER_TURN: usize = 64;
-/// Shares that connections with much to say are given in a turn, besides the one that each
-/// connection has: enough that about a hundred small messages share the cost of a turn
-/// where one connection says them all, and a turn stays far below a millisecond.
-const SHARES_PER_TURN: usize = 4;
+/// Steps (commands and KiB, see [`Limits::share_steps`](crate::shard::Limits::share_steps)) after which a turn gives no more
+/// shares to connections that have had theirs: what they said until then goes out in one send for each reader.
+const STEPS_PER_TURN: usize = 16_384;
 /// Batches taken from one lane in a turn, so that no neighbour starves the sockets.
 const BATCHES_PER_TURN: usize = 8;
 /// How soon a further ring is tried again when the kernel refused one.
@@ -236,7 +235,9 @@ impl Core {
     fn take_lanes(&mut self) -> bool {
         let mut busy = false;
         for _ in 0..BATCHES_PER_TURN {
-            if self.store_requests > STORE_REQUESTS_PER_TURN || !self.lanes.receive(&mut self.shard)
+            if self.store_requests > STORE_REQUESTS_PER_TURN
+                || !self.shard.takes_lanes()
+                || !self.lanes.receive(&mut self.shard)
             {
                 break;
             }
@@ -250,10 +251,10 @@ impl Core {
     fn take_waiting(&mut self) -> bool {
         self.shard.begin_turn();
         let mut busy = false;
-        for _ in 0..SHARES_PER_TURN {
-            if self.store_requests > STORE_REQUESTS_PER_TURN || !self.shard.read_waiting() {
-                break;
-            }
+        while self.shard.steps() < STEPS_PER_TURN
+            && self.store_requests <= STORE_REQUESTS_PER_TURN
+            && self.shard.read_waiting()
+        {
             busy = true;
             self.perform();
         }
@@ -279,7 +280,7 @@ impl Core {
 
     /// Whether something waits that no ring tells of.
     fn has_work(&self) -> bool {
-        self.lanes.has_incoming()
+        (self.shard.takes_lanes() && self.lanes.has_incoming())
             || self.store.has_replies()
             || (!self.accepting.begun && self.shared.all_up())
             || (self.shared.is_draining() && self.draining_until_ms.is_none())

@@ -86,7 +86,9 @@ impl Core {
         match socket.receive {
             Receive::Idle if wants => {
                 socket.receive = Receive::Armed;
-                if socket.at_home {
+                if socket.at_home && socket.large {
+                    ring.recv_multishot_large(socket.slot, key.token());
+                } else if socket.at_home {
                     ring.recv_multishot(socket.slot, key.token());
                 } else {
                     ring.recv(socket.slot, key.token());

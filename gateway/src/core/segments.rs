@@ -28,7 +28,14 @@ const BUFFERS_OF_FIRST: u16 = 8_192;
 /// Receive buffers of each further ring, of which there may be a hundred.
 const BUFFERS_OF_FURTHER: u16 = 1_024;
 /// Size of a receive buffer: a dozen small messages.
-const BUFFER_BYTES: u32 = 1024;
+pub(super) const BUFFER_BYTES: u32 = 1024;
+/// Large receive buffers of the first ring: 4 MiB. A socket whose messages are cut into many pieces
+/// by small ones receives into these.
+const LARGE_BUFFERS_OF_FIRST: u16 = 128;
+/// The same of each further ring.
+const LARGE_BUFFERS_OF_FURTHER: u16 = 16;
+/// Size of a large receive buffer.
+const LARGE_BUFFER_BYTES: u32 = 32 << 10;
 
 /// One net ring and what is known of its table.
 pub(super) struct Segment {
@@ -72,10 +79,10 @@ impl Segments {
 
     /// Opens one more ring; its eventfd fires with those of the others.
     pub(super) fn open(&mut self, notify: BorrowedFd<'_>) -> Result<RawFd, RingError> {
-        let buffer_count = if self.all.is_empty() {
-            BUFFERS_OF_FIRST
+        let (buffer_count, large_buffer_count) = if self.all.is_empty() {
+            (BUFFERS_OF_FIRST, LARGE_BUFFERS_OF_FIRST)
         } else {
-            BUFFERS_OF_FURTHER
+            (BUFFERS_OF_FURTHER, LARGE_BUFFERS_OF_FURTHER)
         };
         let mut ring = Ring::open(&RingConfig {
             submission_entries: SUBMISSION_ENTRIES,
@@ -83,6 +90,8 @@ impl Segments {
             slots: self.slots,
             buffer_count,
             buffer_bytes: BUFFER_BYTES,
+            large_buffer_count,
+            large_buffer_bytes: LARGE_BUFFER_BYTES,
         })?;
         ring.notify(notify).map_err(RingError::Setup)?;
         // The core is awake. A ring that fires what it watches itself would ring on

@@ -53,6 +53,10 @@ pub(super) struct Socket {
     pub(super) fate: Fate,
     /// Receives go on from one to the next (multishot): it is at its user's home.
     pub(super) at_home: bool,
+    /// It receives into large buffers.
+    pub(super) large: bool,
+    /// Receives in a row for which a small one would have done.
+    pub(super) small_receives: u8,
     pub(super) paused: bool,
     pub(super) sending: bool,
     /// A send failed: no more are tried.
@@ -96,6 +100,8 @@ impl Sockets {
             receive: Receive::Idle,
             fate: Fate::Stays,
             at_home: false,
+            large: false,
+            small_receives: 0,
             paused: false,
             sending: false,
             broken: false,

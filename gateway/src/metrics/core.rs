@@ -76,7 +76,7 @@ core_metrics! {
     Counter name_collisions "iris_name_collisions_total" "" "Logins, messages and questions turned away because the store keeps another user under the name's key";
     Counter handed_over "iris_handed_over_total" "" "Connections moved to the home core of their user";
     Counter duplicates_dropped "iris_duplicates_dropped_total" "" "Repeated sends that were known by their id and dropped";
-    Counter throttled "iris_throttled_total" "" "Times a sender's socket was left unread because it was over its limits";
+    Counter senders_held_up "iris_senders_held_up_total" "" "Times a sender was left unread until the store of the counting core had room for its messages";
     Counter relogins_delayed "iris_relogins_delayed_total" "" "Times a classic connection was left unread because it logged in again too often";
     Counter reads_unused "iris_reads_unused_total" "" "Pages and depths that came when their session had ended";
     Counter lane_sent "iris_lane_sent_total" "" "Entries put into lanes to other cores";

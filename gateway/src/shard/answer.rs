@@ -8,10 +8,9 @@ use iris_protocol::Outcome;
 use iris_protocol::framed::{self, Answer};
 
 use super::Shard;
-use super::connection::{Pause, Phase};
+use super::connection::Phase;
 use super::envelope::{self, Envelope};
 use super::ids::Origin;
-use super::limits::THROTTLE_MS;
 use super::slots::Key;
 use super::unacked::{Passport, ReplyTo};
 use super::user::Sends;
@@ -135,31 +134,6 @@ impl Shard {
     pub(super) fn reply_of(from: ReplyTo, origin: Origin) -> Option<ReplyTo> {
         // Numbers of the gateway's own are of classic senders, who know no answers.
         (origin.number <= iris_protocol::SEQUENCE_MAX).then_some(from)
-    }
-
-    /// Slows down a sender whose messages the store cannot take as fast as they come.
-    pub(super) fn slow_down(&mut self, from: ReplyTo) {
-        if from.core == self.core {
-            self.throttle(from.user);
-        } else {
-            envelope::push(
-                &mut self.lanes[usize::from(from.core)].batch,
-                &Envelope::Throttle { user: from.user },
-            );
-        }
-    }
-
-    /// A user of this core sends faster than a store can take.
-    pub(super) fn throttle(&mut self, user_key: Key) {
-        let until_ms = self.now.core_ms + THROTTLE_MS;
-        if let Some(user) = self.users.get(user_key)
-            && user.is_online()
-        {
-            let session = user.session;
-            self.metrics.throttled += 1;
-            self.pause(session, Pause::throttled_until(until_ms));
-            self.check_within(session, THROTTLE_MS);
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use iris_protocol::framed::{HEADER_LEN, Presence};
-use iris_protocol::{CloseReason, Protocol};
+use iris_protocol::{CloseReason, Protocol, classic};
 
 use super::outbox::Outbox;
 use super::slots::Key;
@@ -45,46 +45,45 @@ pub enum Phase {
 /// All that arrived with what was just read is to be passed over.
 pub const REST_OF_ARRIVAL: u32 = u32::MAX;
 
-/// Bytes by which it is counted how much of a connection is read in a turn: the count
-/// takes one byte of each connection.
-const TURN_STEP: usize = 64;
+/// Bytes that cost about as much as a command does besides its bytes.
+const STEP_BYTES: usize = 1 << 10;
 
-/// Why a connection is not read for the moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Pause {
-    /// It is read.
-    #[default]
-    No,
-    /// The lane to this core has no room for its message.
-    Lane(u16),
-    /// It does not take what it asked for (answers, pongs).
-    Outbox,
-    /// It has had its share of this turn.
-    Turn,
-    /// It sends to absent users faster than the store takes it, or logs in too often.
-    Throttled {
-        /// Until when, in units of [`PAUSE_STEP_MS`] of the core's clock.
-        until: u32,
-    },
+/// What a core's time is shared out by: a command is one, and so is each KiB.
+pub fn steps_of(commands: usize, bytes: usize) -> usize {
+    commands + bytes / STEP_BYTES
 }
 
-/// What a pause is counted in: 32 bits of it are 500 days.
-const PAUSE_STEP_MS: u64 = 10;
+/// Why a connection is not read for the moment; several reasons may hold at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pause(u8);
 
 impl Pause {
-    /// Until that moment, milliseconds of the core's clock, or a little later.
-    pub fn throttled_until(at_ms: u64) -> Pause {
-        Pause::Throttled {
-            until: at_ms.div_ceil(PAUSE_STEP_MS) as u32,
-        }
+    /// It is read.
+    pub const NO: Pause = Pause(0);
+    /// The lane to its message's reader has no room.
+    pub const LANE: Pause = Pause(1);
+    /// It does not take what it asked for (answers, pongs).
+    pub const OUTBOX: Pause = Pause(1 << 1);
+    /// It has had its share of this turn.
+    pub const TURN: Pause = Pause(1 << 2);
+    /// The store has no room for more of what its user sends to users who are away.
+    pub const STORE: Pause = Pause(1 << 3);
+    /// It logs in too often.
+    pub const LOGIN: Pause = Pause(1 << 4);
+
+    /// Whether one of these reasons holds.
+    pub fn has(self, reasons: Pause) -> bool {
+        self.0 & reasons.0 != 0
     }
 
-    /// When it ends of itself, milliseconds of the core's clock.
-    pub fn until_ms(self) -> Option<u64> {
-        match self {
-            Pause::Throttled { until } => Some(u64::from(until) * PAUSE_STEP_MS),
-            _ => None,
-        }
+    /// These reasons as well.
+    pub fn with(self, reasons: Pause) -> Pause {
+        Pause(self.0 | reasons.0)
+    }
+
+    /// All but these reasons.
+    pub fn without(self, reasons: Pause) -> Pause {
+        Pause(self.0 & !reasons.0)
     }
 }
 
@@ -159,8 +158,10 @@ pub struct Connection {
     /// The turn in which it was read last; their numbers come round, and a turn that is
     /// taken for this one only makes it wait for the next.
     pub turn: u8,
-    /// What was read in that turn, in steps of [`TURN_STEP`].
-    pub turn_steps: u8,
+    /// Bytes of `partial` that were looked through while its sends wait.
+    pub looked: u32,
+    /// Steps that it has taken of its shares, this turn's and, if it took more than one, those to come.
+    pub spent: u8,
     /// A page is under way for a user that it is or was.
     pub paging: bool,
     /// The user's name, while it has one: a message is stamped without a look at
@@ -189,10 +190,11 @@ impl Connection {
             peer_ended: None,
             failed: None,
             turn: 0,
-            turn_steps: 0,
+            looked: 0,
+            spent: 0,
             protocol: None,
             phase: Phase::Open,
-            pause: Pause::No,
+            pause: Pause::NO,
             user: Key::NONE,
             name: None,
             sender_id: 0,
@@ -217,28 +219,22 @@ impl Connection {
 
     /// Whether what it says is read now.
     pub fn is_read(&self) -> bool {
-        self.pause == Pause::No && matches!(self.phase, Phase::Open | Phase::Session)
+        self.pause == Pause::NO && matches!(self.phase, Phase::Open | Phase::Session)
     }
 
     /// Whether it is not read for a reason that is not its own.
     pub fn is_held_up(&self) -> bool {
-        !matches!(self.pause, Pause::No | Pause::Outbox)
+        self.pause.without(Pause::OUTBOX) != Pause::NO
     }
 
-    /// Counts `len` bytes as read in this turn. False, and nothing counted, if it has had
-    /// its share of it: `bytes_max`, and what is left of the last segment.
+    /// Whether something is left of its share of this turn, which is `share` steps.
     #[inline(always)]
-    pub fn takes_turn(&mut self, turn: u8, len: usize, bytes_max: u32) -> bool {
+    pub fn has_share(&mut self, turn: u8, share: u8) -> bool {
         if self.turn != turn {
             self.turn = turn;
-            self.turn_steps = 0;
+            self.spent = self.spent.saturating_sub(share);
         }
-        if usize::from(self.turn_steps) * TURN_STEP >= bytes_max as usize {
-            return false;
-        }
-        let steps = len.div_ceil(TURN_STEP).min(usize::from(u8::MAX)) as u8;
-        self.turn_steps = self.turn_steps.saturating_add(steps);
-        true
+        self.spent < share
     }
 
     /// Whether it cannot be closed: it is closing, or moves to another core.
@@ -270,8 +266,13 @@ impl Connection {
 
     /// Length of the command that `partial` begins with, if it says so.
     pub fn command_len(&self) -> Option<usize> {
-        let (length, _) = self.partial.split_first_chunk()?;
-        let is_frame = self.is_framed() && self.preface_read;
-        is_frame.then(|| HEADER_LEN + u32::from_be_bytes(*length) as usize)
+        match self.protocol? {
+            Protocol::Classic => classic::send_len(&self.partial),
+            Protocol::Framed => {
+                let (length, _) = self.partial.split_first_chunk()?;
+                let len = HEADER_LEN + u32::from_be_bytes(*length) as usize;
+                self.preface_read.then_some(len)
+            }
+        }
     }
 }

@@ -7,6 +7,8 @@
 use iris_protocol::framed;
 use iris_protocol::{CloseReason, Outcome, RefusalReason};
 
+use iris_storage::UserHash;
+
 use super::Shard;
 use super::ahead::BLOCK;
 use super::connection::{Connection, Pause, Phase};
@@ -121,6 +123,23 @@ impl Shard {
                 self.store_held(user_key);
                 self.append_parcel(user_key, parcel);
             }
+        }
+    }
+
+    /// Whether a message for a user of this core would go to the store now.
+    #[cold]
+    pub(super) fn goes_to_store(&self, reader: UserHash) -> bool {
+        let user = self.directory.get(&reader);
+        let user = user.and_then(|key| self.users.get(*key));
+        let Some(user) = user.filter(|user| user.is_online()) else {
+            return true;
+        };
+        match user.drain.as_deref() {
+            None => self
+                .connections
+                .get(user.session)
+                .is_none_or(|connection| !has_room(connection, &self.limits)),
+            Some(drain) => !drain.at_end,
         }
     }
 
@@ -349,7 +368,7 @@ impl Shard {
         let wants_probe =
             is_classic_session && outbox.unacked_len() > 0 && (outbox.awaited() > 0 || drains);
         if unsent < self.outbox_bytes_max().0.max(1) {
-            self.resume(id, Pause::Outbox);
+            self.resume(id, Pause::OUTBOX);
         }
         if wants_probe {
             self.probe(id);

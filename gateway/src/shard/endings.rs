@@ -31,6 +31,7 @@ impl Shard {
         };
         connection.user = Key::NONE;
         connection.name = None;
+        connection.pause = connection.pause.without(Pause::STORE);
         if let Some(outbox) = connection.outbox.as_mut() {
             outbox.answers.clear();
         }
@@ -72,7 +73,7 @@ impl Shard {
             return;
         }
         let waited = std::mem::replace(&mut connection.phase, Phase::Closing(reason));
-        connection.pause = Pause::No;
+        connection.pause = Pause::NO;
         let is_peer_gone = matches!(reason, CloseReason::PeerReset | CloseReason::Unreachable);
         let is_framed = connection.is_framed()
             && !is_peer_gone
@@ -141,7 +142,7 @@ impl Shard {
         if let Some(outbox) = connection.outbox.as_mut() {
             outbox.sent(&mut self.pool, 0);
         }
-        if connection.pause == Pause::Outbox {
+        if connection.pause.has(Pause::OUTBOX) {
             // It waits to be read again until its bytes are out, which will not be.
             self.close(id, reason);
         } else if connection.failed.is_none() && !matches!(connection.phase, Phase::Closing(_)) {

@@ -24,7 +24,8 @@ pub(super) struct Append {
     bytes: u64,
     /// The session it was given to as well, and its delivery number there.
     given: Option<(Key, u64)>,
-    /// Whose share it counts for, if it came from its sender just now.
+    /// Whose share it counts for, if it came from its sender just now; else it came out of an outbox, and is in the
+    /// budget of those until it is done.
     sender: Option<ReplyTo>,
     /// Its reader has acknowledged it meanwhile.
     acknowledged: bool,
@@ -51,7 +52,7 @@ pub(super) enum Pending {
 /// Memory of an append besides its record: the request, who waits for it, and an
 /// absent user's entry. Many small messages to as many absent users cost more by
 /// these than by what they say.
-const APPEND_BYTES: usize = 640;
+pub const APPEND_BYTES: usize = 640;
 
 /// What an append of a record of so many bytes counts for.
 fn append_bytes(record_len: usize) -> u64 {
@@ -69,24 +70,31 @@ fn reason_of(error: FailureKind) -> RefusalReason {
 }
 
 impl Shard {
-    /// Stores a message for a user, or refuses it if the store is behind.
+    /// Stores a message for a user.
     pub(super) fn append_parcel(&mut self, user_key: Key, parcel: &Parcel<'_>) {
         let passport = Passport::of(parcel);
-        let record_len = record::OVERHEAD + parcel.sender.len() + parcel.payload.len();
-        if !self.admits_append(parcel.from, append_bytes(record_len)) {
-            self.answer(
-                passport.reply,
-                passport.origin,
-                Outcome::Refused(RefusalReason::Overloaded),
-            );
-            self.forget_if_done(user_key);
-            return;
-        }
         let token = self.append(user_key, parcel.sender, parcel.payload, passport, None);
         if let Some(Pending::Append(append)) = self.pending.get_mut(token as usize) {
             append.sender = Some(parcel.from);
-            self.senders.add(parcel.from, append.bytes);
+            let bytes = append.bytes;
+            self.count_append(parcel.from, bytes);
         }
+    }
+
+    /// Stores a message that was held here for its reader.
+    fn append_kept(
+        &mut self,
+        user_key: Key,
+        sender: &str,
+        payload: &[u8],
+        passport: Passport,
+        given: Option<(Key, u64)>,
+    ) -> u32 {
+        let token = self.append(user_key, sender, payload, passport, given);
+        if let Some(Pending::Append(append)) = self.pending.get(token as usize) {
+            self.pool.budget.charge(append.bytes);
+        }
+        token
     }
 
     /// Stores what was held back, in order. It was admitted before: only what has expired is refused now.
@@ -100,7 +108,7 @@ impl Shard {
                     continue;
                 }
                 self.metrics.spilled += 1;
-                self.append(user_key, parcel.sender, parcel.payload, passport, None);
+                self.append_kept(user_key, parcel.sender, parcel.payload, passport, None);
             }
         }
     }
@@ -200,7 +208,7 @@ impl Shard {
                     return Stored::Failed(RefusalReason::Expired);
                 }
                 let given = stays_given.then_some((id, number));
-                let token = self.append(user_key, sender, payload, entry.passport, given);
+                let token = self.append_kept(user_key, sender, payload, entry.passport, given);
                 appended += 1;
                 return Stored::Appending(token);
             }
@@ -258,9 +266,15 @@ impl Shard {
         match (pending, reply) {
             (Pending::Append(append), Reply::Appended { sequence, .. }) => {
                 self.appended(&append, Ok(sequence));
+                self.let_go_of_senders();
             }
-            (Pending::Append(append), Reply::Failed { error, .. }) => {
+            (Pending::Append(append), reply) => {
+                let error = match reply {
+                    Reply::Failed { error, .. } => error,
+                    _ => FailureKind::BadRequest,
+                };
                 self.appended(&append, Err(error));
+                self.let_go_of_senders();
             }
             (Pending::Burn { user, head }, reply) => {
                 let done = matches!(reply, Reply::Burned { .. });
@@ -292,7 +306,6 @@ impl Shard {
                 }
                 self.forget_if_done(user);
             }
-            (Pending::Append(append), _) => self.appended(&append, Err(FailureKind::BadRequest)),
         }
     }
 
@@ -304,8 +317,9 @@ impl Shard {
 
     fn appended(&mut self, append: &Append, result: Result<u64, FailureKind>) {
         self.store_pending_bytes -= append.bytes;
-        if let Some(sender) = append.sender {
-            self.senders.remove(sender, append.bytes);
+        match append.sender {
+            Some(sender) => self.senders.remove(sender, append.bytes),
+            None => self.pool.budget.release(append.bytes),
         }
         let user_key = append.user;
         let Some(user) = self.users.get_mut(user_key) else {

@@ -38,12 +38,12 @@ pub struct Limits {
     pub followers_max: u32,
     /// Presence questions of one session that wait for the store.
     pub inquiries_max: u32,
-    /// Bytes of one connection that are read in a turn; what it sends beyond that waits for
-    /// the next ones, so that whoever else has something to say is not behind all of it.
-    pub turn_bytes_max: u32,
-    /// Bytes on their way to the store; above it, messages to absent users are
-    /// refused, and above half of it their senders are slowed down. One sender is
-    /// slowed down above a sixteenth of it, and refused above a quarter.
+    /// Steps that a connection may take one after the other, a command and each KiB being one; then all others that have
+    /// something to say take theirs, so that nobody is behind all that another says.
+    pub share_steps: u8,
+    /// Bytes on their way to the store; above it, nothing is taken from lanes. Senders to users who are away are held
+    /// up long before: above half of it all of them, above a quarter those that have some of it, and above a
+    /// thirty-second a sender that has so much.
     pub store_pending_bytes_max: u64,
     /// How often a classic connection may log in again; more is read later. Old clients do so hundreds of times on one
     /// socket. Each time costs the kernel a question, the store an account and a page, and its followers a notice.
@@ -85,7 +85,7 @@ impl Default for Limits {
             follows_max: 128,
             followers_max: 4096,
             inquiries_max: 64,
-            turn_bytes_max: 2 << 10,
+            share_steps: 32,
             store_pending_bytes_max: 64 << 20,
             relogins: Rate {
                 burst: 1_000,
@@ -134,8 +134,6 @@ pub const PROBE_AFTER_MS: u64 = 1_000;
 pub const PROBE_MESSAGES: u32 = 64;
 /// How soon the kernel is asked again when somebody waits for the answer, milliseconds.
 pub const PROBE_AGAIN_MS: u64 = 20;
-/// How long a throttled sender is not read, milliseconds: about ten commits.
-pub const THROTTLE_MS: u64 = 20;
 /// How long answers to a sender are remembered after the last one, milliseconds.
 pub const ANSWERS_KEPT_MS: u64 = 60_000;
 /// How long the shard waits before it asks the store again for what failed, milliseconds.
@@ -163,9 +161,10 @@ pub const CORE_RELOGINS: Rate = Rate {
     burst: 200,
     per_second: 1_000,
 };
-/// The part of `store_pending_bytes_max` above which a sender is slowed down: no more than it sends in the time of some
-/// commits, and sixteen such senders stay below the bound for all.
-pub const SENDER_SLOWED_PART: u64 = 16;
-/// The part above which its messages are refused. A sender of another core hears late that it shall go slow; what the lanes
-/// hold by then stays below this.
-pub const SENDER_REFUSED_PART: u64 = 4;
+/// The part of `store_pending_bytes_max` that one sender may have on its way to the store before it is held up: what it
+/// sends in the time of some commits.
+pub const SENDER_PART: u64 = 32;
+/// The part that is for senders that have something on their way already.
+pub const BUSY_SENDERS_PART: u64 = 4;
+/// The part that is for all senders. What is left is for what the lanes carry when a sender of another core is held up.
+pub const ALL_SENDERS_PART: u64 = 2;

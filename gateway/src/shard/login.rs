@@ -7,7 +7,7 @@
 
 use std::rc::Rc;
 
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Pause, Phase};
 use super::envelope::{self, Arrival, Envelope};
 use super::limits::CHECK_MS;
 use super::slots::Key;
@@ -210,6 +210,7 @@ impl Shard {
             return;
         };
         user.session = id;
+        let is_held = user.held_by > 0;
         user.drain = Some(Box::new(Drain {
             appends_before: user.appending,
             is_first: true,
@@ -224,6 +225,12 @@ impl Shard {
         connection.drains = true;
         self.metrics.logins += 1;
         self.sessions += 1;
+        if is_held {
+            self.pause(id, Pause::STORE);
+        }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         let idle_ms = self.limits.idle_ms(connection.is_framed());
         if connection.is_framed() {
             connection.phase = Phase::Welcoming;

@@ -37,6 +37,7 @@ mod inbox;
 mod limits;
 mod login;
 mod outbox;
+mod past_sends;
 mod pool;
 mod presence;
 mod reads;
@@ -80,6 +81,7 @@ use wheel::Wheel;
 
 pub use ahead::BLOCK;
 pub use effects::{Effect, Effects};
+pub use inbox::APPEND_BYTES;
 pub use limits::{Limits, Rate};
 pub use slots::Key;
 
@@ -134,7 +136,7 @@ struct Lane {
     batch: Vec<u8>,
     /// Notices of changes among them.
     notices: usize,
-    waiting: Vec<Key>,
+    waiting: VecDeque<Key>,
 }
 
 /// State of all users and connections of one core.
@@ -173,7 +175,11 @@ pub struct Shard {
     sessions: u64,
     /// The number of this turn.
     turn: u8,
-    /// Connections that have had their share of a turn and have more to say, each once.
+    /// Commands that were acted upon, counted on without end.
+    commands: u32,
+    /// Steps that all connections have taken in this turn.
+    steps: usize,
+    /// Connections that have had their share and have more to say, each once.
     waiting_for_turn: VecDeque<Key>,
     /// Slot at which the next search for connections begins that hold too much unread input.
     hog_hand: u32,
@@ -218,6 +224,8 @@ impl Shard {
             effects: Effects::default(),
             sessions: 0,
             turn: 0,
+            commands: 0,
+            steps: 0,
             waiting_for_turn: VecDeque::new(),
             hog_hand: 0,
             relieved: false,
@@ -315,8 +323,11 @@ impl Shard {
         }
         let batch = std::mem::replace(&mut lane.batch, empty);
         lane.notices = 0;
-        for id in std::mem::take(&mut lane.waiting) {
-            self.resume(id, Pause::Lane(core));
+        let bytes_max = self.limits.lane_batch_bytes_max;
+        while self.lanes[usize::from(core)].batch.len() <= bytes_max
+            && let Some(id) = self.lanes[usize::from(core)].waiting.pop_front()
+        {
+            self.resume(id, Pause::LANE);
         }
         Ok(batch)
     }

@@ -8,9 +8,13 @@ use iris_protocol::framed::{self, DecodeLimits, Decoded, Frame, PREFACE_LEN};
 use iris_protocol::{CloseReason, Protocol, RefusalReason, classic, sniff};
 
 use super::Shard;
-use super::connection::{Phase, REST_OF_ARRIVAL};
+use super::connection::{Phase, REST_OF_ARRIVAL, steps_of};
 use super::envelope::Inquiry;
 use super::slots::Key;
+
+/// Commands of one receive after which its connection waits for its turn: a small buffer never holds so many that are
+/// worth the copy of those behind, a large one may hold thousands.
+const COMMANDS_AT_ONCE: u32 = 256;
 
 /// What became of one decoding step.
 enum Step {
@@ -45,7 +49,7 @@ impl Shard {
         if matches!(connection.phase, Phase::Closing(_)) {
             self.received_while_closing(id, segment);
         } else if connection.is_read() && connection.held.is_empty() {
-            if connection.takes_turn(self.turn, segment.len(), self.limits.turn_bytes_max) {
+            if connection.has_share(self.turn, self.limits.share_steps) {
                 self.read(id, segment, cut);
             } else {
                 self.wait_for_turn(id);
@@ -80,6 +84,7 @@ impl Shard {
         {
             // A long frame grows in place; it is not copied for each segment.
             connection.partial = input;
+            self.look_past_sends(id);
             self.stay_in_budget(id);
             return;
         }
@@ -96,6 +101,8 @@ impl Shard {
             && !matches!(connection.phase, Phase::Closing(_))
         {
             connection.partial = self.input.of(rest);
+            connection.looked = 0;
+            self.look_past_sends(id);
             self.stay_in_budget(id);
         }
     }
@@ -106,9 +113,13 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.reading = true;
         }
+        let before = self.commands;
         let consumed = self.consume_commands(id, input, cut);
+        let steps = steps_of(self.commands.wrapping_sub(before) as usize, consumed);
+        self.steps += steps;
         if let Some(connection) = self.connections.get_mut(id) {
             connection.reading = false;
+            connection.spent = connection.spent.saturating_add(steps.min(255) as u8);
         }
         consumed
     }
@@ -117,6 +128,7 @@ impl Shard {
         let mut at = 0;
         // Up to where frames have been looked at before they are acted upon.
         let mut expected = 0;
+        let before = self.commands;
         while at < input.len() {
             let Some(connection) = self.connections.get_mut(id) else {
                 return input.len();
@@ -136,6 +148,11 @@ impl Shard {
                 at += len;
                 continue;
             }
+            if self.commands.wrapping_sub(before) >= COMMANDS_AT_ONCE {
+                self.wait_for_turn(id);
+                break;
+            }
+            self.commands = self.commands.wrapping_add(1);
             let rest = &input[at..];
             let step = match connection.protocol {
                 None => {

@@ -25,6 +25,8 @@ struct Due {
     /// Its next login is counted among those of the core, which had too many, and may come at this moment: whoever waits
     /// comes in the order of asking, and is looked at once.
     turn_us: Option<u64>,
+    /// When a connection that is not read for this is read again, milliseconds; 0 while it is read.
+    paused_until_ms: u64,
 }
 
 fn interval_us(rate: Rate) -> u64 {
@@ -58,9 +60,20 @@ impl Relogins {
         }
         *due = Due {
             us: next_us,
-            turn_us: None,
+            ..Due::default()
         };
         Ok(())
+    }
+
+    /// A connection is not read until then.
+    fn pause(&mut self, id: Key, until_ms: u64) {
+        self.by_connection.entry(id).or_default().paused_until_ms = until_ms;
+    }
+
+    /// Until when a connection is not read.
+    pub(super) fn paused_until_ms(&self, id: Key) -> u64 {
+        let due = self.by_connection.get(&id);
+        due.map_or(0, |due| due.paused_until_ms)
     }
 
     /// Forgets a connection that is gone; says how far ahead of its time it was, microseconds.
@@ -78,7 +91,7 @@ impl Relogins {
         if ahead_us > 0 {
             let due = Due {
                 us: now_ms * 1_000 + ahead_us,
-                turn_us: None,
+                ..Due::default()
             };
             self.by_connection.insert(id, due);
         }
@@ -96,8 +109,8 @@ impl Shard {
             return true;
         };
         self.metrics.relogins_delayed += 1;
-        let until_ms = now_ms + pause_ms;
-        self.pause(id, Pause::throttled_until(until_ms));
+        self.relogins.pause(id, now_ms + pause_ms);
+        self.pause(id, Pause::LOGIN);
         self.check_within(id, pause_ms);
         false
     }

@@ -80,9 +80,20 @@ impl Shard {
         if home != usize::from(self.core)
             && self.lanes[home].batch.len() > self.limits.lane_batch_bytes_max
         {
-            self.lanes[home].waiting.push(id);
+            self.lanes[home].waiting.push_back(id);
             self.metrics.lane_full_pauses += 1;
-            self.pause(id, Pause::Lane(home as u16));
+            self.pause(id, Pause::LANE);
+            return false;
+        }
+        let from = ReplyTo {
+            core: self.core,
+            user: user_key,
+        };
+        if self.is_store_busy()
+            && home == usize::from(self.core)
+            && self.goes_to_store(hash)
+            && self.waits_for_store(from)
+        {
             return false;
         }
         let (number, ttl_ms) = match framed {
@@ -124,10 +135,7 @@ impl Shard {
             target,
             hash,
             sender: &sender,
-            from: ReplyTo {
-                core: self.core,
-                user: user_key,
-            },
+            from,
             origin: Origin {
                 sender: sender_id,
                 number,
@@ -182,7 +190,7 @@ impl Shard {
                 number,
                 outcome,
             } => self.answered(user, number, outcome),
-            Envelope::Throttle { user } => self.throttle(user),
+            Envelope::Room { user, held } => self.sender_told(user, held),
             Envelope::Arrival(arrival) => *arrived = self.arrival(&arrival),
             Envelope::Received { bytes, cut: false } => self.received(*arrived, bytes),
             Envelope::Received { bytes, cut: true } => self.received_cut(*arrived, bytes),

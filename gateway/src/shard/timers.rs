@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use iris_protocol::CloseReason;
 
 use super::Shard;
-use super::connection::Phase;
+use super::connection::{Pause, Phase};
 use super::limits::{ANSWERS_KEPT_MS, CHECK_MS, FAILED_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS};
 use super::slots::Key;
 
@@ -163,10 +163,10 @@ impl Shard {
                 next_ms = next_ms.min(idle_ms - silent_ms);
             }
         }
-        let pause = connection.pause;
-        if let Some(until_ms) = pause.until_ms() {
+        if connection.pause.has(Pause::LOGIN) {
+            let until_ms = self.relogins.paused_until_ms(id);
             if until_ms <= now_ms {
-                self.resume(id, pause);
+                self.resume(id, Pause::LOGIN);
             } else {
                 next_ms = next_ms.min(until_ms - now_ms);
             }

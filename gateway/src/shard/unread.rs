@@ -22,6 +22,11 @@ const HELD_SEGMENTS_MAX: usize = 64;
 pub(super) const HELD_PIECE_BYTES: u64 = 128;
 const _: () = assert!(4 * size_of::<Held>() as u64 <= HELD_PIECE_BYTES);
 
+/// Length of a held piece from which on what belongs to it begins the next one.
+const PIECE_BYTES_MAX: usize = 2 << 10;
+/// Length of a command from which on it is a large one: it comes in three small receives or more.
+const LARGE_COMMAND_BYTES: usize = 3 << 10;
+
 /// Slots that are looked at for connections above their share at a time: all of a million would hold up a turn.
 const HOGS_LOOKED_FOR: u32 = 1024;
 
@@ -35,6 +40,10 @@ impl Shard {
     // Not inlined: what is received on a connection that is read, nearly always, does not save registers for it.
     #[inline(never)]
     pub(super) fn hold_segment(&mut self, id: Key, segment: &[u8], goes_on: bool) {
+        if self.is_looked_through(id) {
+            self.look_through_segment(id, segment);
+            return;
+        }
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -43,7 +52,7 @@ impl Shard {
             Some(newest) => (&mut newest.bytes, None),
             None => (&mut connection.partial, whole),
         };
-        let has_room = !newest.is_empty() && newest.len() < self.limits.turn_bytes_max as usize;
+        let has_room = !newest.is_empty() && newest.len() < PIECE_BYTES_MAX;
         if goes_on && has_room {
             self.input.append(newest, segment, whole);
         } else {
@@ -99,6 +108,16 @@ impl Shard {
         }
     }
 
+    /// Whether a connection is in the middle of a command that is much longer than a small receive.
+    pub fn is_amid_large_command(&self, id: Key) -> bool {
+        self.connections.get(id).is_some_and(|connection| {
+            connection.partial.len() < LARGE_COMMAND_BYTES
+                && connection
+                    .command_len()
+                    .is_some_and(|len| len >= LARGE_COMMAND_BYTES)
+        })
+    }
+
     /// Forgets what a connection said and was not read.
     pub(super) fn drop_unread(&mut self, id: Key) {
         if let Some(connection) = self.connections.get_mut(id) {
@@ -110,17 +129,17 @@ impl Shard {
         }
     }
 
-    fn let_go(&mut self, held: Held) {
+    pub(super) fn let_go(&mut self, held: Held) {
         self.input.budget.release(HELD_PIECE_BYTES);
         self.input.put(held.bytes);
     }
 
-    /// Reads a connection again that was not read for `reason`.
+    /// A connection is not left unread for `reason` any more.
     pub(super) fn resume(&mut self, id: Key, reason: Pause) {
         if let Some(connection) = self.connections.get_mut(id)
-            && connection.pause == reason
+            && connection.pause.has(reason)
         {
-            connection.pause = Pause::No;
+            connection.pause = connection.pause.without(reason);
             self.read_unread(id);
         }
     }
@@ -137,16 +156,12 @@ impl Shard {
             let cut = connection.goes_on();
             let input = std::mem::take(&mut connection.partial);
             let consumed = self.consume(id, &input, cut);
-            if let Some(connection) = self.connections.get_mut(id) {
-                // Not what waits for its rest, or a long frame would use up every share.
-                connection.takes_turn(self.turn, consumed, self.limits.turn_bytes_max);
-            }
             self.keep_rest(id, input, consumed);
         }
         while let Some(connection) = self.connections.get_mut(id)
             && connection.is_read()
         {
-            let Some(len) = connection.held.front().map(|next| next.bytes.len()) else {
+            if connection.held.is_empty() {
                 // Whoever is idle again has no memory of its own.
                 connection.held = VecDeque::new();
                 match connection.peer_ended {
@@ -154,8 +169,8 @@ impl Shard {
                     None => self.effects.connections.push(Effect::Resume(id)),
                 }
                 return;
-            };
-            if !connection.takes_turn(self.turn, len, self.limits.turn_bytes_max) {
+            }
+            if !connection.has_share(self.turn, self.limits.share_steps) {
                 self.wait_for_turn(id);
                 return;
             }
@@ -172,7 +187,7 @@ impl Shard {
     /// received from, as far as that may be held.
     pub(super) fn wait_for_turn(&mut self, id: Key) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.pause = Pause::Turn;
+            connection.pause = connection.pause.with(Pause::TURN);
             self.waiting_for_turn.push_back(id);
             self.metrics.turn_waits += 1;
         }
@@ -181,6 +196,7 @@ impl Shard {
     /// What is received from now on belongs to the next turn.
     pub fn begin_turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
+        self.steps = 0;
         self.relieved = false;
         self.pool.budget.look();
         if self.pool.budget.is_short() {
@@ -192,17 +208,31 @@ impl Shard {
         }
     }
 
-    /// Reads one more share of the connection that has waited longest since it had one;
-    /// false if none waits.
+    /// Gives one more share to the connection that has waited longest since it had one; false if
+    /// none waits.
     pub fn read_waiting(&mut self) -> bool {
         let Some(id) = self.waiting_for_turn.pop_front() else {
             return false;
         };
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.turn_steps = 0;
-            self.resume(id, Pause::Turn);
+        let share = self.limits.share_steps;
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.pause.has(Pause::TURN)
+        {
+            connection.turn = self.turn;
+            connection.spent = connection.spent.saturating_sub(share);
+            if connection.spent < share {
+                self.resume(id, Pause::TURN);
+            } else {
+                // What it took at once was more than a share.
+                self.waiting_for_turn.push_back(id);
+            }
         }
         true
+    }
+
+    /// Steps that were taken in this turn.
+    pub fn steps(&self) -> usize {
+        self.steps
     }
 
     /// Whether any connection waits for its next turn.
@@ -210,13 +240,17 @@ impl Shard {
         !self.waiting_for_turn.is_empty()
     }
 
-    /// Stops reading a connection.
+    /// Leaves a connection unread, for this reason as well.
     pub(super) fn pause(&mut self, id: Key, reason: Pause) {
         if let Some(connection) = self.connections.get_mut(id)
-            && connection.pause == Pause::No
+            && !connection.pause.has(reason)
         {
-            connection.pause = reason;
-            self.effects.connections.push(Effect::Pause(id));
+            // Who waits for its turn is received from; whoever waits for longer is not, unless it is looked through.
+            let is_received = connection.pause.without(Pause::TURN) == Pause::NO;
+            connection.pause = connection.pause.with(reason);
+            if is_received && !self.is_looked_through(id) {
+                self.effects.connections.push(Effect::Pause(id));
+            }
         }
     }
 
@@ -233,9 +267,9 @@ impl Shard {
             self.close(id, CloseReason::SlowReader);
         } else if is_short && unsent > share {
             self.metrics.output_pauses += 1;
-            self.pause(id, Pause::Outbox);
+            self.pause(id, Pause::OUTBOX);
         } else if unsent > 2 * self.limits.outbox_bytes_max {
-            self.pause(id, Pause::Outbox);
+            self.pause(id, Pause::OUTBOX);
         }
     }
 }

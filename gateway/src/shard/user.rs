@@ -138,6 +138,8 @@ pub struct User {
     pub followers: Option<Box<Followers>>,
     /// When its last session ended, Unix milliseconds; 0 if that is not known here.
     pub last_seen_ms: u64,
+    /// Cores that have no room at their store for what it sends.
+    pub held_by: u16,
     /// A burn is under way.
     pub burning: bool,
     /// A page is under way, for this session or an older one.
@@ -161,6 +163,7 @@ impl User {
             spilling: 0,
             head: 0,
             head_told: 0,
+            held_by: 0,
             burning: false,
             paging: false,
             requests: 0,
@@ -195,6 +198,7 @@ impl User {
             && !self.burning
             && self.head == self.head_told
             && self.requests == 0
+            && self.held_by == 0
             && self.sends.is_none()
             && self.followers.is_none()
     }

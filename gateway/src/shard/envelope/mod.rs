@@ -28,7 +28,7 @@ pub struct Parcel<'a> {
     pub hash: UserHash,
     /// The sender's name.
     pub sender: &'a str,
-    /// The sender, for answers and throttling.
+    /// The sender, for answers, and to be held up.
     pub from: ReplyTo,
     /// Which message it is; a repeat has the same.
     pub origin: Origin,
@@ -95,10 +95,12 @@ pub enum Envelope<'a> {
         /// What became of it.
         outcome: Outcome,
     },
-    /// A user of the receiving core sends faster than the store of another can take.
-    Throttle {
+    /// A user of the receiving core has no room at the store of another for what it sends, or has room again.
+    Room {
         /// The sender.
         user: Key,
+        /// It has none.
+        held: bool,
     },
     /// A connection moves here with its login.
     Arrival(Arrival<'a>),
@@ -151,8 +153,9 @@ enum Head {
         number: u64,
         outcome: [u8; 2],
     },
-    Throttle {
+    Room {
         user: u64,
+        held: bool,
     },
     Arrival {
         segment: u16,

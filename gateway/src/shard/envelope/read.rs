@@ -80,7 +80,7 @@ impl<'a> Envelopes<'a> {
             ArchivedHead::Answer { user, .. } => {
                 (Whom::Sender(Key::from_token(user.to_native())), 0)
             }
-            ArchivedHead::Throttle { .. } => (Whom::Other, 0),
+            ArchivedHead::Room { .. } => (Whom::Other, 0),
             ArchivedHead::Received { len, .. } => (Whom::Other, len.to_native() as usize),
             ArchivedHead::Arrival { name_len, .. }
             | ArchivedHead::Inquire { name_len, .. }
@@ -169,8 +169,9 @@ impl<'a> Iterator for Envelopes<'a> {
                 outcome: Outcome::from_bytes(*outcome)
                     .expect("outcomes were valid when they were pushed"),
             },
-            ArchivedHead::Throttle { user } => Envelope::Throttle {
+            ArchivedHead::Room { user, held } => Envelope::Room {
                 user: Key::from_token(user.to_native()),
+                held: *held,
             },
             ArchivedHead::Arrival {
                 segment,

@@ -36,7 +36,10 @@ fn one_of_each() -> Vec<u8> {
             number: 2,
             outcome: Outcome::Delivered,
         },
-        Envelope::Throttle { user: key(4) },
+        Envelope::Room {
+            user: key(4),
+            held: true,
+        },
         Envelope::Arrival(Arrival {
             segment: 1,
             slot: 2,

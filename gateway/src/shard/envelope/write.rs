@@ -46,7 +46,13 @@ pub fn push(batch: &mut Vec<u8>, envelope: &Envelope<'_>) {
                 outcome: outcome.to_bytes(),
             },
         ),
-        Envelope::Throttle { user } => push_head(batch, &Head::Throttle { user: user.token() }),
+        Envelope::Room { user, held } => push_head(
+            batch,
+            &Head::Room {
+                user: user.token(),
+                held,
+            },
+        ),
         Envelope::Arrival(Arrival {
             segment,
             slot,

@@ -73,6 +73,7 @@ impl Trace {
     fn received(&mut self, id: Key, segment: &[u8]) {
         self.shard.begin_turn();
         self.shard.received(id, segment);
+        while self.shard.read_waiting() {}
         self.effects();
     }
 

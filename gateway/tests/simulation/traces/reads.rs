@@ -207,7 +207,7 @@ fn who_logs_in_again_too_often_is_read_later_and_to_the_end() {
 }
 
 #[test]
-fn one_sender_fills_its_share_of_what_is_on_its_way_to_the_store_and_others_are_taken() {
+fn one_sender_has_its_share_of_the_way_to_the_store_then_waits_and_others_are_taken() {
     let limits = Limits {
         store_pending_bytes_max: 1 << 20,
         unanswered_sends_max: 1_000_000,
@@ -215,22 +215,103 @@ fn one_sender_fills_its_share_of_what_is_on_its_way_to_the_store_and_others_are_
     };
     let mut trace = Trace::new(limits.clone());
     let (greedy, modest) = (trace.framed("anna"), trace.framed("bert"));
-    let mut sequence = 0;
-    while trace.shard.metrics.refused.iter().all(|count| *count == 0) {
-        sequence += 1;
-        assert!(sequence < 10_000, "it is refused some time");
+    for sequence in 1..=500 {
         trace.received(greedy, &framed_send(sequence, "carl"));
-        // Its pauses end, and the store says nothing.
-        trace.wait(100);
+        // The store says nothing.
+        trace.wait(10);
     }
-    assert!(trace.shard.metrics.throttled > 0);
+    assert_eq!(trace.shard.metrics.senders_held_up, 1);
     trace.shard.measure();
     let pending = trace.shard.metrics.store_pending_bytes;
-    let share = limits.store_pending_bytes_max / 4;
-    assert!((share - 1_000..=share).contains(&pending), "{pending}");
-    let throttled = trace.shard.metrics.throttled;
+    let share = limits.store_pending_bytes_max / 32;
+    assert!((share..share + 1_000).contains(&pending), "{pending}");
     trace.received(modest, &framed_send(1, "carl"));
     trace.shard.measure();
     assert!(trace.shard.metrics.store_pending_bytes > pending, "taken");
-    assert_eq!(trace.shard.metrics.throttled, throttled);
+    assert_eq!(trace.shard.metrics.senders_held_up, 1);
+    // The store goes on, and so does the sender, to the end.
+    for _ in 0..500 {
+        trace.store_replies();
+        trace.shard.begin_turn();
+        trace.shard.read_waiting();
+        trace.effects();
+    }
+    assert_eq!(trace.shard.metrics.stored, 501);
+    assert!(trace.shard.metrics.refused.iter().all(|count| *count == 0));
+}
+
+/// A framed sender to users who are away, whose messages have no room at the store, and one more delivery for it.
+fn held_up() -> (Trace, Key, Key) {
+    let limits = Limits {
+        store_pending_bytes_max: 64 << 10,
+        unanswered_sends_max: 1_000_000,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let (sender, friend) = (trace.framed("anna"), trace.framed("bert"));
+    for sequence in 1..=20 {
+        trace.received(sender, &framed_send(sequence, "carl"));
+    }
+    assert_eq!(trace.shard.metrics.senders_held_up, 1);
+    trace.received(friend, &framed_send(1, "anna"));
+    assert!(!trace.take_sent(sender).is_empty(), "it goes on receiving");
+    (trace, sender, friend)
+}
+
+#[test]
+fn who_is_held_up_is_heard_where_it_says_something_else_than_a_send() {
+    let (mut trace, sender, friend) = held_up();
+    let mut said = framed_send(21, "carl");
+    said.extend(framed_ack(1));
+    framed::encode::ping(&mut said, 7);
+    said.extend(framed_send(22, "carl"));
+    // Cut anywhere.
+    let (begin, end) = said.split_at(said.len() - 60);
+    trace.received(sender, begin);
+    trace.received(sender, end);
+    assert_eq!(trace.shard.metrics.delivered, 1, "its ack");
+    let mut pong = Vec::new();
+    framed::encode::pong(&mut pong, 7);
+    assert_eq!(trace.take_sent(sender), pong);
+    assert!(!trace.take_sent(friend).is_empty(), "the answer");
+    let before = trace.shard.metrics.stored;
+    for _ in 0..40 {
+        trace.store_replies();
+        trace.shard.begin_turn();
+        trace.shard.read_waiting();
+        trace.effects();
+    }
+    assert_eq!(trace.shard.metrics.stored - before, 22);
+    let sent = trace.take_sent(sender);
+    assert!(sent.windows(pong.len()).all(|part| part != pong), "once");
+}
+
+#[test]
+fn who_is_held_up_is_received_from_up_to_a_bound() {
+    let (mut trace, sender, _) = held_up();
+    let mut sequence = 100;
+    while !trace.asked.contains(&Effect::Pause(sender)) {
+        sequence += 1;
+        assert!(sequence < 10_000, "nobody stops it");
+        trace.received(sender, &framed_send(sequence, "carl"));
+    }
+    trace.shard.measure();
+    let held = trace.shard.metrics.partial_bytes;
+    assert!((100 << 10..=200 << 10).contains(&held), "{held}");
+}
+
+#[test]
+fn a_user_that_is_held_up_still_is_after_it_has_come_again() {
+    let (mut trace, sender, _) = held_up();
+    let received = trace.shard.metrics.received_framed;
+    trace.shard.ended(sender, CloseReason::PeerReset, None);
+    trace.effects();
+    let again = trace.shard.accepted();
+    trace.received(again, &framed_login("anna"));
+    trace.received(again, &framed_send(500, "carl"));
+    assert_eq!(trace.shard.metrics.received_framed, received);
+    for _ in 0..5 {
+        trace.store_replies();
+    }
+    assert_eq!(trace.shard.metrics.received_framed, received + 1);
 }

@@ -63,7 +63,7 @@ impl World {
             departed_max: 65_536,
             idle_timeout_ms: 30_000,
             payload_bytes_max: PAYLOAD_BYTES_MAX as u32,
-            turn_bytes_max: [64, 400, 4_096][random.below(3)],
+            share_steps: [4, 32, 200][random.below(3)],
             follows_max: [2, 128][random.below(2)],
             followers_max: [1, 4096][random.below(2)],
             inquiries_max: [2, 64][random.below(2)],
