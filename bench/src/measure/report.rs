@@ -18,7 +18,7 @@ pub(crate) fn microseconds(ns: u64) -> f64 {
 
 /// A line of cells: the first to the left, the others to the right.
 pub(crate) fn row<const N: usize>(first: &str, cells: [String; N]) -> String {
-    let mut line = format!("{first:<26}");
+    let mut line = format!("{first:<38}");
     for cell in cells {
         let _ = write!(line, " {cell:>13}");
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::drive::{Measured, STANDARD, Shape, drive};
+use super::drive::{Load, Measured, drive};
 use super::flags::{Repeat, Timing};
 use crate::BenchError;
 use crate::dialect::Protocol;
@@ -30,10 +30,11 @@ pub(super) fn run(args: &CostArgs) -> Result<(), BenchError> {
     pin(args.repeat.load_cpu);
     println!("{}\n{}", Machine::here(), Measured::heading());
     let mut verdict = Ok(());
-    for shape in STANDARD {
+    for load in Load::standard() {
         for _ in 0..args.repeat.rounds {
-            let measured = measure(&args.command, args.server_cpu, shape, &args.timing)?;
-            println!("{}", measured.line(&shape.name()));
+            let (cpu, protocol) = (args.server_cpu, Protocol::Classic);
+            let measured = measure(&args.command, cpu, protocol, &load, &args.timing)?;
+            println!("{}", measured.line(&load.name()));
             verdict = verdict.and(measured.verdict());
         }
     }
@@ -44,20 +45,15 @@ pub(super) fn run(args: &CostArgs) -> Result<(), BenchError> {
 pub(super) fn measure(
     command: &[String],
     cpu: usize,
-    shape: Shape,
+    protocol: Protocol,
+    load: &Load,
     timing: &Timing,
 ) -> Result<Measured, BenchError> {
     let address = free_address()?;
     let data = tempfile::tempdir()?;
     let command = substitute(command, address, &data.path().to_string_lossy());
     let server = Server::start(&command, Some(cpu), address)?;
-    drive(
-        address,
-        Protocol::Classic,
-        Some(server.pid()),
-        shape,
-        timing,
-    )
+    drive(address, protocol, Some(server.pid()), load, timing)
 }
 
 fn substitute(command: &[String], address: SocketAddr, data: &str) -> Vec<String> {

@@ -3,43 +3,51 @@
 
 use std::net::SocketAddr;
 
-use super::flags::Timing;
+use super::flags::{Shape, Timing};
 use crate::BenchError;
 use crate::dialect::Protocol;
-use crate::engine::{Clients, Faults, Pace, Tally, Topology, Traffic};
+use crate::engine::{Clients, Faults, Sizes, Tally, Topology, Traffic};
 use crate::measure::{Cost, Meter, microseconds, row};
 
-/// How many connections, and how many messages each keeps in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
-    pub(crate) topology: Topology,
+/// How many connections, how many messages each keeps in flight, when it writes the next one, and
+/// how long these are. Everybody sends to random others.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Load {
+    pub(crate) shape: Shape,
+    pub(crate) connections: u32,
     pub(crate) in_flight: u32,
+    pub(crate) sizes: Sizes,
 }
 
-/// The three loads a server is judged by: few turns with little in them, deep queues, many sockets.
-pub(crate) const STANDARD: [Shape; 3] = [
-    Shape::random(200, 1),
-    Shape::random(1_000, 16),
-    Shape::random(10_000, 1),
-];
-
-impl Shape {
-    /// Everybody sends to random others.
-    pub(crate) const fn random(connections: u32, in_flight: u32) -> Self {
+impl Load {
+    /// A load of messages that are all alike.
+    pub(crate) fn new(shape: Shape, connections: u32, in_flight: u32, bytes: u32) -> Self {
         Self {
-            topology: Topology::Mesh { users: connections },
+            shape,
+            connections,
             in_flight,
+            sizes: bytes.into(),
         }
+    }
+
+    /// The three loads a server is judged by: few turns with little in them, deep queues, many
+    /// sockets.
+    pub(crate) fn standard() -> [Self; 3] {
+        [(200, 1), (1_000, 16), (10_000, 1)]
+            .map(|(connections, in_flight)| Self::new(Shape::Gather, connections, in_flight, 64))
     }
 
     /// As it is called in print.
     pub(crate) fn name(&self) -> String {
-        format!("{} x {}", self.topology.users(), self.in_flight)
+        let Self {
+            shape,
+            connections,
+            in_flight,
+            sizes,
+        } = self;
+        format!("{} {connections} x {in_flight}, {sizes} B", shape.name())
     }
 }
-
-/// What every message is, in bytes.
-pub(crate) const MESSAGE_BYTES: u32 = 64;
 
 /// What came of it.
 #[derive(Debug)]
@@ -55,21 +63,22 @@ pub(crate) fn drive(
     server: SocketAddr,
     protocol: Protocol,
     pid: Option<u32>,
-    shape: Shape,
+    load: &Load,
     timing: &Timing,
 ) -> Result<Measured, BenchError> {
-    let clients = Clients::open(server, protocol, shape.topology.users())?;
-    let mut load = Traffic::new(clients, shape.topology, MESSAGE_BYTES);
-    load.start(Pace::Window(shape.in_flight));
-    load.run(timing.warm_up)?;
-    load.begin();
+    let users = load.connections;
+    let clients = Clients::open(server, protocol, users)?;
+    let mut traffic = Traffic::new(clients, Topology::Mesh { users }, load.sizes.clone());
+    traffic.start(load.shape.pace(load.in_flight));
+    traffic.run(timing.warm_up)?;
+    traffic.begin();
     let meter = Meter::begin(pid)?;
-    load.run(timing.duration)?;
-    load.end();
+    traffic.run(timing.duration)?;
+    traffic.end();
     let cost = meter.end()?;
-    let tally = load.finish()?;
+    let tally = traffic.finish()?;
     Ok(Measured {
-        faults: load.faults(),
+        faults: traffic.faults(),
         tally,
         cost,
     })
@@ -120,7 +129,7 @@ impl Measured {
             "p99 us",
             "p99.9 us",
         ];
-        row("connections x in flight", cells.map(str::to_owned))
+        row("connections x in flight, size", cells.map(str::to_owned))
     }
 
     /// One line of figures.
