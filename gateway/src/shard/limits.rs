@@ -134,6 +134,9 @@ pub const PROBE_AFTER_MS: u64 = 1_000;
 pub const PROBE_MESSAGES: u32 = 64;
 /// How soon the kernel is asked again when somebody waits for the answer, milliseconds.
 pub const PROBE_AGAIN_MS: u64 = 20;
+/// How long the answer to a classic login stays alone at least, milliseconds. That the peer's TCP
+/// has it is not enough: on one machine it has it at once, and the client must be let run to read it.
+pub const ANSWER_ALONE_MS: u64 = 5;
 /// How long answers to a sender are remembered after the last one, milliseconds.
 pub const ANSWERS_KEPT_MS: u64 = 60_000;
 /// How long the shard waits before it asks the store again for what failed, milliseconds.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::connection::{Connection, Pause, Phase};
 use super::envelope::{self, Arrival, Envelope};
-use super::limits::CHECK_MS;
+use super::limits::{ANSWER_ALONE_MS, CHECK_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS};
 use super::slots::Key;
 use super::user::Drain;
 use super::{Effect, Shard};
@@ -194,9 +194,61 @@ impl Shard {
             connection.had_user = true;
             let idle_ms = self.limits.idle_ms(false);
             self.check_within(id, idle_ms.min(CHECK_MS));
-            self.push_frame(id, |out| out.extend(classic::LOGIN_OK));
+            self.answer_login(id);
             self.pause_if_flooded(id);
             self.read_unread(id);
+        }
+    }
+
+    /// Tells a classic client that it is logged in. Old clients throw away what comes in the same
+    /// read as that, so nothing follows before the peer has it.
+    fn answer_login(&mut self, id: Key) {
+        self.push_frame(id, |out| out.extend(classic::LOGIN_OK));
+        let until_ms = self.now.core_ms + ANSWER_ALONE_MS;
+        if let Some(outbox) = self.connections.get_mut(id).and_then(|c| c.outbox.as_mut()) {
+            outbox.bar(until_ms);
+            self.answered_logins.push_back((until_ms, id));
+        }
+    }
+
+    /// Asks the peers of those whose logins were answered a while ago whether they have the answer.
+    pub(super) fn ask_for_answered(&mut self) {
+        while let Some((until_ms, id)) = self.answered_logins.front().copied()
+            && until_ms <= self.now.core_ms
+        {
+            self.answered_logins.pop_front();
+            if self.is_barred(id) {
+                self.probe(id);
+            }
+        }
+    }
+
+    fn is_barred(&self, id: Key) -> bool {
+        let connection = self.connections.get(id);
+        let outbox = connection.and_then(|connection| connection.outbox.as_ref());
+        outbox.is_some_and(|outbox| outbox.is_barred())
+    }
+
+    /// What waits behind the answer to a login follows, if the peer has that; else it is asked again.
+    fn unbar(&mut self, id: Key, outstanding: Option<u32>) {
+        let now_ms = self.now.core_ms;
+        let outbox = self.connections.get_mut(id).and_then(|c| c.outbox.as_mut());
+        let Some(outbox) = outbox.filter(|outbox| outbox.is_barred()) else {
+            return;
+        };
+        let answered_at_ms = outbox.barred_until_ms();
+        if outstanding.is_some_and(|outstanding| outbox.unbar(outstanding, now_ms)) {
+            self.mark_dirty(id);
+            self.rest(id);
+        } else {
+            // A peer that has not taken a few bytes by then is far away, or gone.
+            let is_slow = now_ms >= answered_at_ms + PROBE_AFTER_MS;
+            let again_ms = if is_slow {
+                PROBE_AFTER_MS
+            } else {
+                PROBE_AGAIN_MS
+            };
+            self.check_within(id, again_ms);
         }
     }
 
@@ -237,7 +289,7 @@ impl Shard {
             self.ask_depth(user_key);
         } else {
             connection.phase = Phase::Session;
-            self.push_frame(id, |out| out.extend(classic::LOGIN_OK));
+            self.answer_login(id);
             self.pause_if_flooded(id);
             self.advance_drain(user_key);
             self.read_unread(id);
@@ -287,6 +339,7 @@ impl Shard {
             return;
         };
         connection.probing = false;
+        self.unbar(id, outstanding);
         self.peer_has(id, outstanding);
         let Some(user_key) = self.user_of(id) else {
             return;

@@ -167,6 +167,8 @@ pub struct Shard {
     telling: VecDeque<Key>,
     /// Users whose followers have been told a little while ago, and until when nothing more is told, each once.
     resting: VecDeque<(u64, Key)>,
+    /// Classic logins that were answered, and from when on something may follow the answer.
+    answered_logins: VecDeque<(u64, Key)>,
     due: Vec<(Key, wheel::Tick)>,
     /// Where small frames are encoded before their length is known.
     scratch: Vec<u8>,
@@ -218,6 +220,7 @@ impl Shard {
             departed: Departed::default(),
             telling: VecDeque::new(),
             resting: VecDeque::new(),
+            answered_logins: VecDeque::new(),
             due: Vec::new(),
             scratch: Vec::new(),
             dirty: Vec::new(),

@@ -47,6 +47,7 @@ impl Shard {
         }
         self.due = due;
         self.end_rests();
+        self.ask_for_answered();
         while let Some(user_key) = self.departed.pop_due(self.now.core_ms) {
             self.look_after_departed(user_key, false);
         }
@@ -55,7 +56,9 @@ impl Shard {
     /// When [`Shard::tick`] has something to do next, milliseconds of the core's clock.
     pub fn next_tick_ms(&self) -> Option<u64> {
         let rest = self.resting.front().map(|(until_ms, _)| *until_ms);
-        let due = [self.wheel.next_due_ms(), self.departed.next_due_ms(), rest];
+        let answered = self.answered_logins.front().map(|(until_ms, _)| *until_ms);
+        let departed = self.departed.next_due_ms();
+        let due = [self.wheel.next_due_ms(), departed, rest, answered];
         due.into_iter().flatten().min()
     }
 
@@ -203,6 +206,7 @@ impl Shard {
             return u64::MAX;
         };
         let (unacked, awaited) = (outbox.unacked_len() > 0, outbox.awaited() > 0);
+        let is_barred = outbox.is_barred();
         // What is in the store already is not put there again.
         let age_ms = outbox.unstored_age_ms(now_ms);
         let is_live = self
@@ -219,7 +223,7 @@ impl Shard {
         };
         if is_framed {
             left_ms
-        } else if !unacked {
+        } else if !unacked && !is_barred {
             u64::MAX
         } else {
             self.probe(id);

@@ -21,6 +21,7 @@ mod inbox_limits;
 mod kill_ledger;
 mod late_acks;
 mod lifecycle;
+mod login_answer;
 mod memory_budgets;
 mod more_connections_than_descriptors;
 mod online_delivery;

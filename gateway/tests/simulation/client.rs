@@ -248,6 +248,11 @@ impl Client {
             assert!(input.starts_with(classic::LOGIN_OK));
             self.reader = Some(self.logins.pop_front().expect("a login was sent"));
             self.welcome = true;
+            let behind = &input[classic::LOGIN_OK.len()..];
+            assert!(
+                behind.is_empty() || behind[0] == 0x03,
+                "nothing comes together with the answer but further answers"
+            );
             return classic::LOGIN_OK.len();
         }
         let Some(end) = input.iter().position(|byte| *byte == b'>') else {

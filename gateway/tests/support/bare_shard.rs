@@ -52,6 +52,13 @@ impl Bare {
         };
         bare.find_inboxes_empty();
         bare.flush();
+        // The answers to classic logins have stood alone for long enough.
+        bare.shard.set_now(Now {
+            core_ms: 100,
+            unix_ms: 1_700_000_000_100,
+        });
+        bare.shard.tick();
+        bare.flush();
         bare
     }
 

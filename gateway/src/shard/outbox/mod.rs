@@ -33,8 +33,8 @@ pub struct Outbox {
     chunks: Chunks,
     /// Stream position behind the last byte pushed.
     end: u64,
-    /// Stream position behind which nothing is sent any more: [`OPEN`] until a close
-    /// is due.
+    /// Stream position behind which nothing is sent: [`OPEN`] until a close is due, or
+    /// while nothing is barred.
     sealed_at: u64,
     unacked: Entries,
     /// Names of their senders, each behind its length; before them, `senders_gone`
@@ -53,6 +53,8 @@ pub struct Outbox {
     /// it matters.
     unasked: u16,
     in_flight: bool,
+    /// Nothing behind `sealed_at` is sent before the peer has what is before it.
+    barred: bool,
     /// What came before `unacked`, is in the store, and is not acknowledged either.
     steps: Steps,
     /// Answers to the peer's sends, on their way into one frame at the end of the turn.
@@ -60,6 +62,8 @@ pub struct Outbox {
     /// Stream position behind the last bytes that are no message: those are
     /// answers, which must reach the peer.
     answers_end: u64,
+    /// Until when what is barred stays so in any case, milliseconds of the core's clock.
+    barred_until_ms: u64,
     /// Bytes that are counted in the budget for what it holds besides chunks.
     counted: u32,
     /// Those of them for what is noted of its messages.
@@ -91,9 +95,11 @@ impl Default for Outbox {
             awaited: 0,
             unasked: 0,
             in_flight: false,
+            barred: false,
             steps: Steps::default(),
             answers: Vec::new(),
             answers_end: 0,
+            barred_until_ms: 0,
             counted: 0,
             tracked: 0,
         }
@@ -141,8 +147,8 @@ impl Outbox {
     /// Appends `len` bytes that `write` produces, contiguous in one chunk.
     #[inline(always)]
     pub fn push(&mut self, pool: &mut Pool, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.sealed_at != self.end
-            && let Some(chunk) = self.chunks.newest_mut()
+        if let Some(chunk) = self.chunks.newest_mut()
+            && (self.sealed_at != self.end || chunk.start == self.end)
             && let Some(bytes) = Rc::get_mut(&mut chunk.bytes)
             && let room = bytes.capacity() - bytes.len()
             && room >= len
@@ -280,6 +286,7 @@ impl Outbox {
         self.answers_end = 0;
         self.sealed_at = OPEN;
         self.in_flight = false;
+        self.barred = false;
         self.kept_from = 0;
         self.unasked = 0;
         self.unacked.shrink();
@@ -292,10 +299,45 @@ impl Outbox {
 
     /// Nothing behind the present end will be sent: the connection is closing.
     pub fn seal(&mut self) {
+        // What is barred stays behind.
+        self.barred = false;
         self.sealed_at = self.sealed_at.min(self.end);
     }
 
-    /// Whether all that shall be sent was taken by the kernel.
+    /// Nothing behind the present end is sent before the peer has all up to it, and not before
+    /// `until_ms`.
+    pub fn bar(&mut self, until_ms: u64) {
+        if self.barred || self.sealed_at == OPEN {
+            self.barred = true;
+            self.sealed_at = self.end;
+            self.barred_until_ms = until_ms;
+        }
+    }
+
+    /// Whether anything pushed now has to wait for the peer to have what is before it.
+    pub fn is_barred(&self) -> bool {
+        self.barred
+    }
+
+    /// Until when what is barred, or was lately, stays so in any case.
+    pub fn barred_until_ms(&self) -> u64 {
+        self.barred_until_ms
+    }
+
+    /// The peer has all but `outstanding` of the bytes sent: what is barred follows, if it is time.
+    /// Says whether it does.
+    pub fn unbar(&mut self, outstanding: u32, now_ms: u64) -> bool {
+        let is_due = self.barred
+            && now_ms >= self.barred_until_ms
+            && self.sealed_at + u64::from(outstanding) <= self.sent;
+        if is_due {
+            self.barred = false;
+            self.sealed_at = OPEN;
+        }
+        is_due
+    }
+
+    /// Whether all that may be sent was taken by the kernel.
     pub fn is_flushed(&self) -> bool {
         !self.in_flight && self.sent >= self.sealed_at.min(self.end)
     }
@@ -316,6 +358,7 @@ impl Outbox {
             && self.unacked_len() == 0
             && self.steps.is_empty()
             && self.answers.is_empty()
+            && !self.barred
     }
 
     /// Bytes not yet taken by the kernel.

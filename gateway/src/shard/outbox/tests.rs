@@ -196,3 +196,54 @@ fn a_small_send_is_not_cut_where_a_chunk_ends() {
         assert_eq!(outbox.unsent_bytes(), 0, "send {number} was cut");
     }
 }
+
+/// Takes all that may be sent now.
+fn takes(outbox: &mut Outbox, pool: &mut Pool) -> Vec<u8> {
+    let mut taken = Vec::new();
+    while let Some((chunk, from)) = outbox.next_chunk() {
+        let len = chunk.len() - from;
+        taken.extend(&chunk[from..]);
+        drop(chunk);
+        outbox.sent(pool, len);
+    }
+    taken
+}
+
+#[test]
+fn what_is_barred_follows_when_it_is_time_and_the_peer_has_what_is_before_it() {
+    let mut pool = pool();
+    for is_sent_first in [true, false] {
+        let mut outbox = pool.outbox();
+        outbox.push_answer(&mut pool, 3, |out| out.extend(b"one"));
+        outbox.bar(7);
+        let mut answer = Vec::new();
+        if is_sent_first {
+            answer = takes(&mut outbox, &mut pool);
+            assert!(!outbox.is_idle(), "the bar is not forgotten");
+        }
+        outbox.push(&mut pool, 3, |out| out.extend(b"two"));
+        outbox.track("anna", 3, Stored::No, passport(1), 0);
+        answer.extend(takes(&mut outbox, &mut pool));
+        assert_eq!(answer, b"one");
+        assert!(!outbox.unbar(0, 6), "too early");
+        assert!(!outbox.unbar(1, 7), "not with the peer");
+        assert!(takes(&mut outbox, &mut pool).is_empty());
+        assert!(outbox.unbar(0, 7));
+        assert_eq!(takes(&mut outbox, &mut pool), b"two");
+        assert!(!outbox.unbar(0, 8), "once");
+    }
+}
+
+#[test]
+fn what_is_barred_when_its_outbox_is_sealed_stays_behind() {
+    let mut pool = pool();
+    let mut outbox = pool.outbox();
+    outbox.push_answer(&mut pool, 3, |out| out.extend(b"one"));
+    outbox.bar(0);
+    outbox.push(&mut pool, 3, |out| out.extend(b"two"));
+    outbox.seal();
+    outbox.bar(0);
+    assert_eq!(takes(&mut outbox, &mut pool), b"one");
+    assert!(!outbox.unbar(0, 1));
+    assert!(outbox.is_flushed());
+}
