@@ -38,7 +38,7 @@ const REPLIES_PER_TURN: usize = 32;
 const STORE_REQUESTS_PER_TURN: usize = 64;
 /// Steps (commands and KiB, see [`Limits::share_steps`](crate::shard::Limits::share_steps)) after which a turn gives no more
 /// shares to connections that have had theirs: what they said until then goes out in one send for each reader.
-const STEPS_PER_TURN: usize = 16_384;
+const STEPS_PER_TURN: usize = 65_536;
 /// Batches taken from one lane in a turn, so that no neighbour starves the sockets.
 const BATCHES_PER_TURN: usize = 8;
 /// How soon a further ring is tried again when the kernel refused one.
