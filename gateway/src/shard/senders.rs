@@ -119,11 +119,12 @@ impl Shard {
         self.tell_sender(sender, true);
     }
 
-    /// Appends are done: whoever has waited longest for room is let go, as far as there is room.
+    /// Appends are done: once half of the room for busy senders is free, those are let go that have waited longest, as far as
+    /// that half is. Sooner they would be held up again for each message.
     pub(super) fn let_go_of_senders(&mut self) {
         let max = self.limits.store_pending_bytes_max;
         let mut passed_over = 0;
-        while self.store_pending_bytes < max / BUSY_SENDERS_PART
+        while self.store_pending_bytes < max / BUSY_SENDERS_PART / 2
             && let Some(sender) = self.senders.held.pop_front()
         {
             if self.senders.bytes_of(sender) >= max / SENDER_PART / 2 {
