@@ -13,6 +13,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How soon a core that would sleep looks again at a full lane: whoever empties it
 /// does not rouse this one, whose connections may all wait for room there.
 const LANE_AGAIN: Duration = Duration::from_millis(1);
+/// How soon it looks again for memory that other cores let go of.
+const INPUT_AGAIN: Duration = Duration::from_millis(10);
 /// A turn that comes so long after a time-out was due is late. A busy core's turns take a millisecond.
 const LATE_MS: u64 = 250;
 /// How long a late core reads before it acts on time-outs whatever is left: what arrives goes on
@@ -74,7 +76,9 @@ impl Core {
         };
         let accept_ms = self.accepting.again_ms().unwrap_or(u64::MAX);
         let until_ms = tick_ms.min(patience_ms).min(sweep_ms).min(accept_ms);
-        let idle_max = if self.shard.has_batches() || self.shard.is_telling() {
+        let idle_max = if self.shard.waits_for_input() {
+            INPUT_AGAIN
+        } else if self.shard.has_batches() || self.shard.is_telling() {
             LANE_AGAIN
         } else if self.unpublished {
             PUBLISH_EVERY

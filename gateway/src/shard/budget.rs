@@ -37,6 +37,7 @@ pub struct Budget {
     leased: u64,
     used: u64,
     short: bool,
+    full: bool,
 }
 
 impl Budget {
@@ -48,6 +49,7 @@ impl Budget {
             leased: 0,
             used: 0,
             short: false,
+            full: false,
         }
     }
 
@@ -91,7 +93,9 @@ impl Budget {
 
     /// Looks at what all shards have, as is done once a turn. Who is short keeps nothing to spare.
     pub(super) fn look(&mut self) {
-        self.short = self.lessor.leased() > self.lessor.max() / 2;
+        let (leased, max) = (self.lessor.leased(), self.lessor.max());
+        self.short = leased > max / 2;
+        self.full = leased > max;
         if self.short && self.leased - self.used > self.step {
             self.keep_spare(0);
         }
@@ -101,6 +105,17 @@ impl Budget {
     #[inline(always)]
     pub(super) fn is_short(&self) -> bool {
         self.short
+    }
+
+    /// Whether all of it was leased then.
+    #[inline(always)]
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Bytes there are for all shards.
+    pub(super) fn max(&self) -> u64 {
+        self.lessor.max()
     }
 
     /// What one connection may have while the budget is short.

@@ -70,6 +70,8 @@ impl Pause {
     pub const STORE: Pause = Pause(1 << 3);
     /// It logs in too often.
     pub const LOGIN: Pause = Pause(1 << 4);
+    /// There is no memory for the rest of its command.
+    pub const INPUT: Pause = Pause(1 << 5);
 
     /// Whether one of these reasons holds.
     pub fn has(self, reasons: Pause) -> bool {
@@ -140,6 +142,8 @@ pub struct Connection {
     pub reading: bool,
     /// More of what arrived with the segment received last is still to be received.
     pub cut: bool,
+    /// It may hold more input than a share.
+    pub granted: bool,
     /// It has had a user. Until then its time to log in runs, whatever it says.
     pub had_user: bool,
     /// Why it is not read.
@@ -210,6 +214,7 @@ impl Connection {
             deliveries: 0,
             drains: false,
             check_at: 0,
+            granted: false,
             had_user: false,
             paging: false,
             received_at_ms: now_ms,

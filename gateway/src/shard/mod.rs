@@ -20,6 +20,7 @@
 
 mod ahead;
 mod answer;
+mod assembly;
 pub mod budget;
 mod buffers;
 mod chunks;
@@ -66,6 +67,7 @@ use iris_storage::{NameKey, UserHash};
 use slab::Slab;
 
 use crate::metrics::CoreMetrics;
+use assembly::Assembly;
 use budget::Budgets;
 use buffers::Buffers;
 use connection::{Connection, Pause, Phase};
@@ -183,10 +185,7 @@ pub struct Shard {
     steps: usize,
     /// Connections that have had their share and have more to say, each once.
     waiting_for_turn: VecDeque<Key>,
-    /// Slot at which the next search for connections begins that hold too much unread input.
-    hog_hand: u32,
-    /// That search was made in this turn.
-    relieved: bool,
+    assembly: Assembly,
     store_pending_bytes: u64,
     /// Whose messages these bytes are.
     senders: Senders,
@@ -230,8 +229,7 @@ impl Shard {
             commands: 0,
             steps: 0,
             waiting_for_turn: VecDeque::new(),
-            hog_hand: 0,
-            relieved: false,
+            assembly: Assembly::default(),
             store_pending_bytes: 0,
             senders: Senders::default(),
             relogins: Relogins::default(),

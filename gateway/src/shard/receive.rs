@@ -90,6 +90,7 @@ impl Shard {
         }
         self.keep_partial(id, &input[consumed..]);
         self.input.put(input);
+        self.settle_in_budget(id);
     }
 
     /// Keeps what a segment left over until more comes.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use iris_protocol::CloseReason;
 
-use super::connection::{Connection, Held, Pause};
+use super::connection::{Held, Pause};
 use super::slots::Key;
 use super::{Effect, Shard};
 
@@ -26,9 +26,6 @@ const _: () = assert!(4 * size_of::<Held>() as u64 <= HELD_PIECE_BYTES);
 const PIECE_BYTES_MAX: usize = 2 << 10;
 /// Length of a command from which on it is a large one: it comes in three small receives or more.
 const LARGE_COMMAND_BYTES: usize = 3 << 10;
-
-/// Slots that are looked at for connections above their share at a time: all of a million would hold up a turn.
-const HOGS_LOOKED_FOR: u32 = 1024;
 
 /// Untaken bytes that end a connection, in full outboxes. What one segment may
 /// ask for before its connection is paused stays far below.
@@ -67,47 +64,6 @@ impl Shard {
         self.stay_in_budget(id);
     }
 
-    /// A connection holds more than before: while the budget is short, those go that hold more than their share,
-    /// whoever asked. So a peer with many half frames ends its own connections and nobody else's.
-    pub(super) fn stay_in_budget(&mut self, id: Key) {
-        if !self.input.budget.is_short() {
-            return;
-        }
-        self.relieve_input();
-        let held = self.connections.get(id).map_or(0, |c| c.unread_memory());
-        if self.input.budget.is_short() && held > self.input_share() {
-            self.close(id, CloseReason::Overloaded);
-        }
-    }
-
-    fn input_share(&self) -> u64 {
-        self.input.budget.share(self.connections.len())
-    }
-
-    /// Frees input while its budget is short, once a turn: what the pool keeps, then what connections hold that hold
-    /// more than their share, of some of them.
-    fn relieve_input(&mut self) {
-        if std::mem::replace(&mut self.relieved, true) {
-            return;
-        }
-        self.input.keep_none();
-        let share = self.input_share();
-        let is_hog = |connection: &Connection| {
-            connection.unread_memory() > share && !connection.is_out_of_reach()
-        };
-        let mut left = HOGS_LOOKED_FOR;
-        while self.input.budget.is_short() {
-            let (hog, looked) = self.connections.find_within(self.hog_hand, left, is_hog);
-            self.hog_hand = self.hog_hand.wrapping_add(looked);
-            left -= looked;
-            let Some(hog) = hog else {
-                return;
-            };
-            self.close(hog, CloseReason::Overloaded);
-            self.input.budget.look();
-        }
-    }
-
     /// Whether a connection is in the middle of a command that is much longer than a small receive.
     pub fn is_amid_large_command(&self, id: Key) -> bool {
         self.connections.get(id).is_some_and(|connection| {
@@ -126,6 +82,7 @@ impl Shard {
             for held in std::mem::take(&mut connection.held) {
                 self.let_go(held);
             }
+            self.settle_in_budget(id);
         }
     }
 
@@ -197,15 +154,11 @@ impl Shard {
     pub fn begin_turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
         self.steps = 0;
-        self.relieved = false;
         self.pool.budget.look();
         if self.pool.budget.is_short() {
             self.pool.keep_none();
         }
-        self.input.budget.look();
-        if self.input.budget.is_short() {
-            self.relieve_input();
-        }
+        self.look_after_input();
     }
 
     /// Gives one more share to the connection that has waited longest since it had one; false if
