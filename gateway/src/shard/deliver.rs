@@ -275,7 +275,9 @@ impl Shard {
             let acked = outbox
                 .sent_position()
                 .saturating_sub(u64::from(outstanding));
-            self.metrics.delivered += outbox.drop_plain_until(acked);
+            let (settled, folded_head) = outbox.fold_acked(acked);
+            head = folded_head.max(head);
+            self.metrics.delivered += settled + outbox.drop_plain_until(acked);
             if outbox.oldest_end().is_none_or(|end| end > acked) {
                 break;
             }
@@ -366,7 +368,7 @@ impl Shard {
         let (user_key, drains) = (connection.user, connection.drains);
         let is_classic_session = !connection.is_framed() && connection.has_session();
         let wants_probe =
-            is_classic_session && outbox.unacked_len() > 0 && (outbox.awaited() > 0 || drains);
+            is_classic_session && outbox.has_unacked() && (outbox.awaited() > 0 || drains);
         if unsent < self.outbox_bytes_max().0.max(1) {
             self.resume(id, Pause::OUTBOX);
         }
@@ -387,7 +389,7 @@ impl Shard {
         let Some(outbox) = connection.outbox.as_ref() else {
             return;
         };
-        if outbox.unacked_len() > 0 {
+        if outbox.has_unacked() {
             let hurry = outbox.awaited() > 0 || connection.drains;
             self.check_within(
                 id,

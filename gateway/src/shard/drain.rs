@@ -66,18 +66,17 @@ impl Shard {
         }
     }
 
-    /// Makes room for a page in the session of a framed reader that acknowledges
-    /// late: what it was sent and is in the store needs no place of its own. A
-    /// classic reader's TCP acknowledges in time or takes nothing more either.
+    /// Makes room for a page in the session of a reader that acknowledges late, or whose TCP does:
+    /// what it was sent and is in the store needs no place of its own.
     fn fold(&mut self, id: Key) {
         let kept = self.unacked_kept();
         while let Some(connection) = self.connections.get_mut(id)
-            && connection.is_framed()
+            && let is_framed = connection.is_framed()
             && let Some(outbox) = connection.outbox.as_mut()
             && outbox.unacked_len() > kept
         {
             let delivery = connection.deliveries + 1 - outbox.unacked_len() as u64;
-            let Some(folded) = outbox.fold_oldest(delivery) else {
+            let Some(folded) = outbox.fold_oldest(is_framed.then_some(delivery)) else {
                 return;
             };
             if let Stored::Failed(reason) = folded.stored {

@@ -1,6 +1,7 @@
-//! Deliveries that a framed reader has been sent, has not acknowledged, and that need no memory of
+//! Deliveries that a reader has been sent, has not acknowledged, and that need no memory of
 //! their own any more: all of them are in the store. What is left to know is how far an
-//! acknowledgement of one of them burns the inbox.
+//! acknowledgement of one of them burns the inbox. A framed reader acknowledges them by their
+//! numbers, the TCP of a classic one by their places in the stream: numbers here are either.
 //!
 //! Owner: the outbox of the reader's connection. Invariants: at most [`STEPS_MAX`] steps, so 24 KiB,
 //! however much a reader leaves unacknowledged; each delivery is a step of its own until there are
@@ -14,7 +15,7 @@ const STEPS_MAX: usize = 1024;
 
 #[derive(Clone, Copy)]
 struct Step {
-    /// Number of its last delivery in the session.
+    /// Number of its last delivery in the session, or the stream position behind that.
     last: u64,
     /// Sequence behind its last message in the inbox.
     head: u64,

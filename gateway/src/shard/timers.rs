@@ -205,7 +205,7 @@ impl Shard {
         let Some(outbox) = connection.outbox.as_ref() else {
             return u64::MAX;
         };
-        let (unacked, awaited) = (outbox.unacked_len() > 0, outbox.awaited() > 0);
+        let (unacked, awaited) = (outbox.has_unacked(), outbox.awaited() > 0);
         let is_barred = outbox.is_barred();
         // What is in the store already is not put there again.
         let age_ms = outbox.unstored_age_ms(now_ms);

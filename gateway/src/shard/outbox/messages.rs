@@ -91,9 +91,10 @@ impl Outbox {
         self.awaited = 0;
     }
 
-    /// Takes the oldest message off the queue, delivery number `delivery`, if it was
-    /// sent and cannot return from here: what it still stands for is a step.
-    pub fn fold_oldest(&mut self, delivery: u64) -> Option<Unacked> {
+    /// Takes the oldest message off the queue if it was sent and cannot return from here: what it
+    /// still stands for is a step. It is acknowledged by this delivery number, or else by the
+    /// stream position behind it; in one session all are by the same.
+    pub fn fold_oldest(&mut self, delivery: Option<u64>) -> Option<Unacked> {
         let oldest = self.oldest()?;
         let head = match oldest.view().stored {
             Stored::At(sequence) => sequence + 1,
@@ -103,14 +104,19 @@ impl Outbox {
         if oldest.end > self.sent {
             return None;
         }
-        self.steps.push(delivery, head);
+        self.steps.push(delivery.unwrap_or(oldest.end), head);
         self.pop_acked()
     }
 
-    /// The reader has all deliveries up to this one: how many of those that were
+    /// The reader has all up to this delivery, or stream position: how many of those that were
     /// folded this settles, and how far the inbox can be burned for them.
-    pub fn fold_acked(&mut self, delivery: u64) -> (u64, u64) {
-        self.steps.acknowledged(delivery)
+    pub fn fold_acked(&mut self, upto: u64) -> (u64, u64) {
+        self.steps.acknowledged(upto)
+    }
+
+    /// Whether any message is not acknowledged, be it folded.
+    pub fn has_unacked(&self) -> bool {
+        self.unacked_len() > 0 || !self.steps.is_empty()
     }
 
     /// How many messages are not acknowledged, without those that were folded.

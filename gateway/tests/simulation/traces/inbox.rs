@@ -90,6 +90,30 @@ fn a_reader_that_never_acknowledges_costs_the_store_nothing() {
     assert!(trace.store.is_empty(), "{:?}", trace.store);
 }
 
+impl Trace {
+    /// Replies with as much as is asked for of an inbox that ends with `last`; says where the next page begins.
+    fn reply_with_page(&mut self, request: &Request, next: u64, last: u64) -> u64 {
+        let Request::Page {
+            token,
+            messages_max,
+            ..
+        } = *request
+        else {
+            panic!("{request:?}");
+        };
+        let end = last.min(next + messages_max as u64 - 1);
+        let page = (next..=end).map(|sequence| stored_message(sequence, b"hello"));
+        self.shard.stored(Reply::Page {
+            token,
+            messages: page.collect(),
+            next: end + 1,
+            end: end == last,
+            lost: 0,
+        });
+        end + 1
+    }
+}
+
 #[test]
 fn what_is_acknowledged_far_behind_is_burned_as_far_as_it_is_known() {
     const MESSAGES: u64 = 10_000;
@@ -109,23 +133,7 @@ fn what_is_acknowledged_far_behind_is_burned_as_far_as_it_is_known() {
                 bytes: 0,
                 last_seen_ms: 0,
             }),
-            Request::Page {
-                token,
-                messages_max,
-                ..
-            } => {
-                let last = MESSAGES.min(next + messages_max as u64 - 1);
-                let page = (next..=last).map(|sequence| stored_message(sequence, b"hello"));
-                trace.shard.stored(Reply::Page {
-                    token,
-                    messages: page.collect(),
-                    next: last + 1,
-                    end: last == MESSAGES,
-                    lost: 0,
-                });
-                next = last + 1;
-            }
-            other => panic!("{other:?}"),
+            page => next = trace.reply_with_page(&page, next, MESSAGES),
         }
         trace.take_sent(reader);
         trace.shard.measure();
@@ -138,6 +146,43 @@ fn what_is_acknowledged_far_behind_is_burned_as_far_as_it_is_known() {
     assert!((4_950..=5_001).contains(&head), "{head}");
     trace.shard.stored(Reply::Burned { token });
     trace.received(reader, &framed_ack(MESSAGES));
+    assert_eq!(trace.take_burn().1, MESSAGES + 1);
+    assert_eq!(trace.shard.metrics.delivered, MESSAGES);
+}
+
+#[test]
+fn a_classic_reader_is_sent_its_inbox_however_late_its_tcp_acknowledges_and_what_that_has_is_burned()
+ {
+    const MESSAGES: u64 = 10_000;
+    let limits = Limits {
+        unacked_deliveries_max: 100,
+        ..Limits::default()
+    };
+    let mut trace = Trace::new(limits);
+    let reader = trace.shard.accepted();
+    trace.received(reader, &classic_login("anna"));
+    trace.take_sent(reader);
+    trace.peer_has_the_answer(reader);
+    let (mut next, mut outstanding) = (1, 0);
+    while let Some(page) = trace.store.pop() {
+        next = trace.reply_with_page(&page, next, MESSAGES);
+        outstanding += trace.take_sent(reader).len() as u32;
+        trace.shard.probed(reader, Some(outstanding));
+        trace.effects();
+        trace.shard.measure();
+        let held = trace.shard.metrics.outbox_bytes;
+        assert!(held <= 64 << 10, "{held} bytes are held");
+    }
+    assert_eq!(next, MESSAGES + 1, "the drain waits for an acknowledgement");
+    assert_eq!(u64::from(outstanding), MESSAGES * 5);
+    assert_eq!(trace.shard.metrics.delivered, 0);
+    trace.shard.probed(reader, Some(outstanding / 2 + 1));
+    trace.effects();
+    let (token, head) = trace.take_burn();
+    assert!((4_950..=5_000).contains(&head), "{head}");
+    trace.shard.stored(Reply::Burned { token });
+    trace.shard.probed(reader, Some(0));
+    trace.effects();
     assert_eq!(trace.take_burn().1, MESSAGES + 1);
     assert_eq!(trace.shard.metrics.delivered, MESSAGES);
 }
