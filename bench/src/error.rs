@@ -77,6 +77,9 @@ pub enum BenchError {
         /// What was asked for.
         protocol: Protocol,
     },
+    /// Somebody would have to reply who writes to nobody.
+    #[error("in {0} not all users write, so --shape reply is not for it")]
+    Shape(&'static str),
     /// SIGINT or SIGTERM.
     #[error("interrupted")]
     Interrupted,

@@ -5,6 +5,7 @@ mod support;
 use support::{bench, figure, gateway, sound};
 
 const SHORT: [&str; 6] = ["--rounds", "2", "--warm-up", "0.2", "--duration", "0.5"];
+const SHORTEST: [&str; 6] = ["--rounds", "1", "--warm-up", "0.1", "--duration", "0.3"];
 
 #[test]
 fn ping_reports_the_latency_of_one_pair() {
@@ -34,6 +35,42 @@ fn an_open_loop_holds_its_rate_and_a_closed_one_goes_as_fast_as_it_can() {
 }
 
 #[test]
+fn closed_loops_of_every_shape_lose_nothing_and_say_how_late_bursts_are() {
+    for protocol in ["classic", "framed"] {
+        for shape in ["reply", "eager", "bursts"] {
+            let flags = ["mesh", "--protocol", protocol, "--shape", shape];
+            let load = ["--connections", "50", "--in-flight", "8"];
+            let text = sound(&[&flags[..], &load, &SHORTEST].concat());
+            assert!(figure(&text, "delivered", "msg/s") > 100.0, "{text}");
+            assert!(figure(&text, "engine headroom", "times") > 0.0, "{text}");
+            assert_eq!(text.contains("of bursts, p99"), shape == "bursts", "{text}");
+        }
+    }
+}
+
+#[test]
+fn messages_as_long_as_they_get_and_of_mixed_sizes_all_come() {
+    for protocol in ["classic", "framed"] {
+        for size in ["65535", "0.8:64,0.15:1024,0.05:16384"] {
+            let flags = ["mesh", "--protocol", protocol, "--shape", "reply"];
+            let load = ["--connections", "30", "--in-flight", "2", "--size", size];
+            let text = sound(&[&flags[..], &load, &SHORTEST].concat());
+            assert!(figure(&text, "delivered", "msg/s") > 50.0, "{text}");
+            assert!(text.contains(size), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_who_writes_to_nobody_is_not_asked_to_reply() {
+    let flags = ["fan-in", "--in-flight", "1", "--shape", "reply"];
+    let output = bench(&[&flags[..], &SHORTEST].concat());
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("--shape reply"), "{words}");
+}
+
+#[test]
 fn many_writers_reach_one_reader_in_order() {
     for pace in [["--rate", "3000"], ["--in-flight", "2"]] {
         let fan_in = ["fan-in", "--senders", "30", "--bytes", "200"];
@@ -44,7 +81,14 @@ fn many_writers_reach_one_reader_in_order() {
 
 #[test]
 fn a_protocol_or_a_size_that_is_none_is_refused_at_once() {
-    for wrong in [["--protocol", "smoke"], ["--bytes", "3"], ["--rate", "0"]] {
+    for wrong in [
+        ["--protocol", "smoke"],
+        ["--size", "3"],
+        ["--size", "0.5:64,0.5:8"],
+        ["--rate", "0"],
+        // Only a closed loop has one.
+        ["--shape", "reply"],
+    ] {
         let output = bench(&[&["mesh"][..], &wrong].concat());
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }

@@ -113,26 +113,49 @@ fn login_and_send_may_share_a_segment_and_the_newest_login_gets_the_messages() {
 }
 
 #[test]
-fn a_reader_that_lags_far_behind_gets_every_byte() {
+fn a_reader_that_lags_far_behind_gets_every_byte_and_that_again() {
     const MESSAGES: usize = 300;
     let server = Yardstick::start();
     let (mut ann, mut bob) = (server.log_in("ann"), server.log_in("bob"));
     let payload = "0123456789abcdef".repeat(4000);
-    let writer = thread::spawn(move || {
-        for _ in 0..MESSAGES {
-            ann.write_all(&message("bob", &payload))
-                .expect("an open socket");
-        }
-        ann
-    });
-    // Far more than the sockets hold.
-    thread::sleep(Duration::from_millis(200));
-    let mut heard = vec![0; MESSAGES * 64_000];
-    bob.read_exact(&mut heard).expect("all of it");
-    let whole = heard
-        .iter()
-        .zip(b"0123456789abcdef".iter().cycle())
-        .all(|(a, b)| a == b);
-    assert!(whole, "bytes were lost or reordered");
-    drop(writer.join().expect("a writer that was heard"));
+    for _ in 0..2 {
+        let payload = payload.clone();
+        let writer = thread::spawn(move || {
+            for _ in 0..MESSAGES {
+                ann.write_all(&message("bob", &payload))
+                    .expect("an open socket");
+            }
+            ann
+        });
+        // Far more than the sockets hold.
+        thread::sleep(Duration::from_millis(200));
+        let mut heard = vec![0; MESSAGES * 64_000];
+        bob.read_exact(&mut heard).expect("all of it");
+        let whole = heard
+            .iter()
+            .zip(b"0123456789abcdef".iter().cycle())
+            .all(|(a, b)| a == b);
+        assert!(whole, "bytes were lost or reordered");
+        ann = writer.join().expect("a writer that was heard");
+    }
+}
+
+#[test]
+fn long_messages_and_deep_queues_come_whole_and_in_order() {
+    let server = Yardstick::start();
+    let address = server.address.to_string();
+    let long = "reply --connections 100 --in-flight 4 --size 65535";
+    let deep = "reply --connections 500 --in-flight 64";
+    // More in one send than a socket takes.
+    let much = "bursts --connections 10 --in-flight 150 --size 65535";
+    for load in [long, deep, much] {
+        let timing = "--rounds 1 --warm-up 0.1 --duration 0.4";
+        let flags = format!("mesh --protocol classic --shape {load} {timing} --connect");
+        let output = Command::new(env!("CARGO_BIN_EXE_iris-bench"))
+            .args(flags.split(' '))
+            .arg(&address)
+            .output()
+            .expect("the program");
+        assert!(output.status.success(), "{output:?}");
+    }
 }

@@ -72,8 +72,7 @@ mod tests {
         let mut bytes = classic::LOGIN_OK.to_vec();
         for len in [24, 100] {
             let mut payload = Vec::new();
-            message.encode_over(&mut payload, len);
-            bytes.extend_from_slice(&payload);
+            bytes.extend_from_slice(message.encode_over(&mut payload, len));
         }
         for cut in 0..bytes.len() {
             let (mut client, mut heard) = (Classic::default(), Vec::new());

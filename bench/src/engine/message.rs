@@ -27,20 +27,23 @@ impl Message {
     /// The longest: what a classic length can say.
     pub const BYTES_MAX: u32 = 65_535;
 
-    /// Writes the message in `len` bytes, in [`Self::BYTES_MIN`] if that is more, over another one
-    /// that was written here before, if any.
+    /// Writes the message in `len` bytes, in [`Self::BYTES_MIN`] if that is more, over the front of
+    /// another one that was written here before, if any, and answers these bytes. What is behind
+    /// them stays, so that messages of changing length are not filled with zeroes again and again.
     #[inline(always)]
-    pub fn encode_over(&self, out: &mut Vec<u8>, len: u32) {
+    pub fn encode_over<'a>(&self, out: &'a mut Vec<u8>, len: u32) -> &'a [u8] {
         let len = len.max(Self::BYTES_MIN);
-        out.resize(len as usize, 0);
-        let Some(head) = out.first_chunk_mut::<{ Self::BYTES_MIN as usize }>() else {
-            return;
-        };
-        head[..4].copy_from_slice(&MARK.to_le_bytes());
-        head[4..8].copy_from_slice(&len.to_le_bytes());
-        head[8..16].copy_from_slice(&self.due_ns.to_le_bytes());
-        head[16..20].copy_from_slice(&self.stream.to_le_bytes());
-        head[20..].copy_from_slice(&self.number.to_le_bytes());
+        if out.len() < len as usize {
+            out.resize(len as usize, 0);
+        }
+        if let Some(head) = out.first_chunk_mut::<{ Self::BYTES_MIN as usize }>() {
+            head[..4].copy_from_slice(&MARK.to_le_bytes());
+            head[4..8].copy_from_slice(&len.to_le_bytes());
+            head[8..16].copy_from_slice(&self.due_ns.to_le_bytes());
+            head[16..20].copy_from_slice(&self.stream.to_le_bytes());
+            head[20..].copy_from_slice(&self.number.to_le_bytes());
+        }
+        &out[..len as usize]
     }
 
     /// The length of the message that `bytes` begin with; `None` if that is not there yet.
@@ -91,9 +94,9 @@ mod tests {
             stream: 123_456,
             number: 77,
         };
-        for len in [0, 24, 25, 64, 65_535] {
-            let mut bytes = Vec::new();
-            message.encode_over(&mut bytes, len);
+        let mut over = Vec::new();
+        for len in [0, 24, 65_535, 25, 64] {
+            let mut bytes = message.encode_over(&mut over, len).to_vec();
             assert_eq!(bytes.len(), len.max(24) as usize);
             assert_eq!(Message::len(&bytes), Ok(Some(bytes.len())));
             assert_eq!(Message::decode(&bytes), Some(message));

@@ -20,7 +20,7 @@ pub struct Post {
     lines: Vec<Line>,
     dirty: Vec<u32>,
     spares: Vec<Rc<Vec<u8>>>,
-    /// The message that is written; behind its head always zeroes.
+    /// The message that is written, as long as the longest one was; behind its head always zeroes.
     payload: Vec<u8>,
     owed: Vec<u8>,
 }
@@ -51,10 +51,10 @@ impl Post {
     #[inline(always)]
     pub fn send(&mut self, client: u32, number: u64, reader: u32, message: &Message, len: u32) {
         let mut payload = std::mem::take(&mut self.payload);
-        message.encode_over(&mut payload, len);
+        let bytes = message.encode_over(&mut payload, len);
         let reader = self.names.of(reader);
         self.write(client, |dialect, outbox| {
-            dialect.send(number, reader.as_str(), &payload, outbox);
+            dialect.send(number, reader.as_str(), bytes, outbox);
         });
         self.payload = payload;
     }

@@ -43,6 +43,8 @@ pub struct Tally {
     pub delivered: u64,
     /// From due to taken from the reader's ring, in ns.
     pub latency_ns: Histogram<u64>,
+    /// The same of messages that were written in bursts, which are not among those above.
+    pub burst_ns: Histogram<u64>,
     /// From due to the answer to the sender, in ns; empty if the protocol has none.
     pub answer_ns: Histogram<u64>,
     /// How late the generator was: from due to written, in ns.
@@ -61,6 +63,7 @@ pub struct Recorder {
     current: Interval,
     /// Not in the histograms yet.
     taken: Alike,
+    of_bursts: Alike,
     late: Alike,
 }
 
@@ -98,6 +101,7 @@ impl Recorder {
             due: 0,
             delivered: 0,
             latency_ns: histogram(),
+            burst_ns: histogram(),
             answer_ns: histogram(),
             late_ns: histogram(),
             intervals: Vec::new(),
@@ -114,6 +118,7 @@ impl Recorder {
             tally,
             current,
             taken: Alike::default(),
+            of_bursts: Alike::default(),
             late: Alike::default(),
         }
     }
@@ -135,16 +140,29 @@ impl Recorder {
 
     /// A message came.
     pub fn took(&mut self, due_ns: u64, now_ns: u64) {
+        self.count(now_ns);
+        if self.measures(due_ns) {
+            let latency = now_ns.saturating_sub(due_ns);
+            self.taken.add(latency, &mut self.current.latency_ns);
+        }
+    }
+
+    /// A message came that was written in a burst.
+    pub fn took_of_burst(&mut self, due_ns: u64, now_ns: u64) {
+        self.count(now_ns);
+        if self.measures(due_ns) {
+            let latency = now_ns.saturating_sub(due_ns);
+            self.of_bursts.add(latency, &mut self.tally.burst_ns);
+        }
+    }
+
+    fn count(&mut self, now_ns: u64) {
         if now_ns.saturating_sub(self.current.from_ns) >= INTERVAL_NS {
             self.next_interval(now_ns);
         }
         if now_ns < self.to_ns {
             self.tally.delivered += 1;
             self.current.delivered += 1;
-        }
-        if self.measures(due_ns) {
-            let latency = now_ns.saturating_sub(due_ns);
-            self.taken.add(latency, &mut self.current.latency_ns);
         }
     }
 
@@ -160,6 +178,7 @@ impl Recorder {
     #[must_use]
     pub fn finish(mut self, now_ns: u64) -> Tally {
         self.late.fold(&mut self.tally.late_ns);
+        self.of_bursts.fold(&mut self.tally.burst_ns);
         self.next_interval(now_ns);
         for interval in &self.tally.intervals {
             self.tally.latency_ns += &interval.latency_ns;
@@ -207,5 +226,18 @@ mod tests {
         let slowest = tally.latency_ns.max();
         assert!((499_000_000..502_000_000).contains(&slowest), "{slowest}");
         assert_eq!(tally.intervals.len(), 2);
+    }
+
+    #[test]
+    fn what_came_of_bursts_is_counted_with_the_rest_and_its_latency_is_apart() {
+        let mut recorder = Recorder::begin(0);
+        recorder.took(10_000, 30_000);
+        recorder.took_of_burst(10_000, 500_000);
+        recorder.took_of_burst(10_000, 500_000);
+        let tally = recorder.finish(600_000);
+        assert_eq!(tally.delivered, 3);
+        assert_eq!((tally.latency_ns.len(), tally.burst_ns.len()), (1, 2));
+        let (most, least) = (tally.latency_ns.max(), tally.burst_ns.min());
+        assert!(most < 21_000 && least > 480_000, "{most}, {least}");
     }
 }

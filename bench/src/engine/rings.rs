@@ -19,11 +19,12 @@ use crate::BenchError;
 const DESCRIPTORS_SPARE: u32 = 64;
 /// What a table may hold at most.
 const SLOTS_MAX: u32 = 1 << 20;
-/// Receive buffers of a ring, and the bytes of each. The kernel goes round all of them, so they are
-/// no more than the caches nearly hold: with 4,096 a message costs 5 % more.
+/// Receive buffers of a ring. The kernel goes round all of them, so they are no more than the caches
+/// nearly hold: with 4,096 a message costs 5 % more.
 const BUFFERS: u16 = 1024;
-/// See `BUFFERS`.
-const BUFFER_BYTES: u32 = 2048;
+/// Bytes of each. Short messages cost the same with 2 KiB; those of 64 KiB, which then come in 32
+/// pieces, cost the engine 1.8 times as much.
+const BUFFER_BYTES: u32 = 16 * 1024;
 /// How long completions are gathered at most.
 const GATHER_MAX: Duration = Duration::from_micros(500);
 /// Above any token of a client.

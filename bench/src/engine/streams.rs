@@ -68,6 +68,12 @@ impl Topology {
         }
     }
 
+    /// Whether every user sends.
+    #[must_use]
+    pub fn all_send(self) -> bool {
+        matches!(self, Self::Mesh { .. })
+    }
+
     /// How many readers each sender has.
     #[must_use]
     pub fn readers_each(self) -> u32 {

@@ -84,7 +84,11 @@ fn case(count: u32, pace: Pace) -> String {
 fn load(pace: Pace) -> String {
     match pace {
         Pace::Rate(rate) => format!("{rate}/s"),
-        Pace::Window(window) | Pace::Unanswered(window) => format!("{window} in flight"),
+        Pace::Window(window)
+        | Pace::Unanswered(window)
+        | Pace::Reply(window)
+        | Pace::Eager(window)
+        | Pace::Bursts(window) => format!("{window} in flight"),
     }
 }
 

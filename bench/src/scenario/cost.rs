@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::drive::{Load, Measured, drive};
+use super::drive::{Load, Measured, drive, verdict};
 use super::flags::{Repeat, Timing};
 use crate::BenchError;
 use crate::dialect::Protocol;
@@ -29,16 +29,15 @@ pub struct CostArgs {
 pub(super) fn run(args: &CostArgs) -> Result<(), BenchError> {
     pin(args.repeat.load_cpu);
     println!("{}\n{}", Machine::here(), Measured::heading());
-    let mut verdict = Ok(());
+    let mut wrongs = Vec::new();
     for load in Load::standard() {
         for _ in 0..args.repeat.rounds {
             let (cpu, protocol) = (args.server_cpu, Protocol::Classic);
             let measured = measure(&args.command, cpu, protocol, &load, &args.timing)?;
-            println!("{}", measured.line(&load.name()));
-            verdict = verdict.and(measured.verdict());
+            measured.print(&load.name(), &mut wrongs);
         }
     }
-    verdict
+    verdict(&wrongs)
 }
 
 /// Starts the server afresh, drives it once, and ends it.

@@ -100,8 +100,8 @@ impl Measured {
         microseconds(self.tally.latency_ns.value_at_percentile(percentile))
     }
 
-    /// An error if a message went wrong.
-    pub(crate) fn verdict(&self) -> Result<(), BenchError> {
+    /// What went wrong with the messages, if anything did.
+    fn wrong(&self) -> Option<String> {
         let Faults {
             lost,
             reordered,
@@ -109,16 +109,15 @@ impl Measured {
             strays,
             ended,
         } = self.faults;
-        if self.faults.is_none() {
-            return Ok(());
-        }
-        Err(BenchError::Wrong(format!(
-            "{lost} lost, {reordered} out of order, {repeated} repeated, {strays} strays, {ended} \
-             connections ended"
-        )))
+        (!self.faults.is_none()).then(|| {
+            format!(
+                "{lost} lost, {reordered} out of order, {repeated} repeated, {strays} strays, \
+                 {ended} connections ended"
+            )
+        })
     }
 
-    /// The heading of [`Self::line`].
+    /// The heading of [`Self::print`].
     pub(crate) fn heading() -> String {
         let cells = [
             "CPU us/msg",
@@ -132,8 +131,13 @@ impl Measured {
         row("connections x in flight, size", cells.map(str::to_owned))
     }
 
-    /// One line of figures.
-    pub(crate) fn line(&self, name: &str) -> String {
+    /// Prints one line of figures; what went wrong is added to `wrongs`.
+    pub(crate) fn print(&self, name: &str, wrongs: &mut Vec<String>) {
+        println!("{}", self.line(name));
+        wrongs.extend(self.wrong().map(|wrong| format!("{name}: {wrong}")));
+    }
+
+    fn line(&self, name: &str) -> String {
         let dash = || "-".to_owned();
         row(
             name,
@@ -152,4 +156,12 @@ impl Measured {
             ],
         )
     }
+}
+
+/// An error if there is anything that went wrong.
+pub(crate) fn verdict(wrongs: &[String]) -> Result<(), BenchError> {
+    if wrongs.is_empty() {
+        return Ok(());
+    }
+    Err(BenchError::Wrong(wrongs.join("; ")))
 }

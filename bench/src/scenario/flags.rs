@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::target::TargetArgs;
 use crate::dialect::Protocol;
+use crate::engine::Pace;
 use crate::report::Output;
 
 /// How long is driven, in scenarios that go by time.
@@ -44,6 +45,44 @@ pub(crate) struct Common {
     pub(crate) repeat: Repeat,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// When the next message of a closed loop is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
+    /// A sender waits until seven eighths of its messages have come, and writes as many in one
+    /// send: the least that a load can cost a server.
+    Gather,
+    /// Whoever receives a message answers at once with one to a random other: some have more to
+    /// say than others, and all have as many in flight as they began with.
+    Reply,
+    /// A sender writes the next message as soon as one of its own has come.
+    Eager,
+    /// One user in five writes all its messages at once, and the next ones when all of them came.
+    /// The others keep one in flight, and their latency is the one that is shown first.
+    Bursts,
+}
+
+impl Shape {
+    /// The pace of this shape with so many messages of each sender in flight.
+    pub(crate) fn pace(self, in_flight: u32) -> Pace {
+        match self {
+            Self::Gather => Pace::Window(in_flight),
+            Self::Reply => Pace::Reply(in_flight),
+            Self::Eager => Pace::Eager(in_flight),
+            Self::Bursts => Pace::Bursts(in_flight),
+        }
+    }
+
+    /// As it is called on the command line and in print.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gather => "gather",
+            Self::Reply => "reply",
+            Self::Eager => "eager",
+            Self::Bursts => "bursts",
+        }
+    }
 }
 
 /// Reads a number of seconds.

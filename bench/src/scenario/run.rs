@@ -271,6 +271,11 @@ impl<'a> Run<'a> {
         let rate = tally.delivered as f64 / elapsed;
         case.figure("delivered", "msg/s", rate);
         latency_figures(case, &tally.latency_ns);
+        if !tally.burst_ns.is_empty() {
+            let us = |quantile| microseconds(tally.burst_ns.value_at_quantile(quantile));
+            case.figure("of bursts, p50", "us", us(0.5))
+                .figure("of bursts, p99", "us", us(0.99));
+        }
         if !tally.answer_ns.is_empty() {
             let us = |quantile| microseconds(tally.answer_ns.value_at_quantile(quantile));
             case.figure("answered, p50", "us", us(0.5))
@@ -295,7 +300,7 @@ impl<'a> Run<'a> {
                 case.figure("generator late, p99", "us", late);
             }
             // Only a server that is driven to its limit has one.
-            Pace::Window(_) | Pace::Unanswered(_) => {
+            _ => {
                 case.figure("engine headroom", "times", cost.headroom());
             }
         }

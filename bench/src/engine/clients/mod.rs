@@ -60,6 +60,8 @@ struct Wire {
     generation: u32,
     state: State,
     partial: Vec<u8>,
+    /// Bytes of the chunk in flight that the socket has taken.
+    taken: usize,
     deaf: bool,
     leaving: bool,
     /// The end of its writing is under way in the kernel.
@@ -135,6 +137,7 @@ impl Clients {
         wire.generation = (wire.generation + 1) & 0x3f_ffff;
         wire.state = State::Connecting;
         wire.partial.clear();
+        wire.taken = 0;
         wire.deaf = false;
         wire.leaving = false;
         wire.finishing = false;

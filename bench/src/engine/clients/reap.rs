@@ -137,7 +137,7 @@ impl Clients {
     fn sent(
         &mut self,
         token: u64,
-        mut chunk: Rc<Vec<u8>>,
+        chunk: Rc<Vec<u8>>,
         result: io::Result<usize>,
         handler: &mut impl Handler,
     ) {
@@ -145,16 +145,19 @@ impl Clients {
             self.post.spare(chunk);
             return;
         };
-        let State::Open(place) = self.wires[client as usize].state else {
+        let wire = &mut self.wires[client as usize];
+        let State::Open(place) = wire.state else {
             return;
         };
         match result {
-            Ok(sent) if sent < chunk.len() => {
-                // What is left goes first; one copy, and only when a socket is full.
-                Rc::make_mut(&mut chunk).drain(..sent);
-                self.rings.of(place.ring).send(place.slot, chunk, 0, token);
+            Ok(sent) if wire.taken + sent < chunk.len() => {
+                // The socket was full. What is left goes before anything else.
+                wire.taken += sent;
+                let ring = self.rings.of(place.ring);
+                ring.send(place.slot, chunk, wire.taken, token);
             }
             Ok(_) => {
+                wire.taken = 0;
                 self.post.sent(client, chunk);
                 if self.wires[client as usize].leaving && !self.post.is_waiting(client) {
                     self.finish_writing(client);

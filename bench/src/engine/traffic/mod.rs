@@ -1,44 +1,30 @@
-//! Traffic between clients that are all logged in, in an open or a closed loop.
-//!
-//! *Open*: messages are due at an even rate, whatever the server does, and each carries the time
-//! it was due. A server that stalls is charged for every message that was due meanwhile; that is
-//! what "no coordinated omission" means. *Closed*: each sender has a window of messages in flight,
-//! and makes the next ones when seven eighths of these have come; this finds the highest
-//! throughput, and its latency is that of full queues. What is made together leaves in one send:
-//! over loopback a send is what costs, since it carries the receiver's TCP too, and an engine that
-//! sent each message as soon as it may would be what is measured.
+//! Traffic between clients that are all logged in, in an open or a closed loop: see [`Pace`].
 //!
 //! Owner: the engine's thread. Both ends of every message are here, so what was sent and not
 //! delivered is known exactly.
 
+mod pace;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use state::{Sender, State};
+pub use pace::Pace;
+use state::State;
 
 use super::clients::Clients;
 use super::clock;
-use super::random::Random;
 use super::recorder::{Recorder, Tally};
+use super::sizes::Sizes;
 use super::streams::{Faults, Streams, Topology};
 use crate::BenchError;
 
-/// How long the last messages in flight may take to come.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long nothing may happen before what is in flight is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Logins that are waited for together.
 const LOGINS_AT_ONCE: u64 = 250;
-/// How messages follow each other.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Pace {
-    /// Closed: so many messages of each sender are in flight.
-    Window(u32),
-    /// Closed: so many messages of each sender are unanswered, whether they have come or not.
-    Unanswered(u32),
-    /// Open: so many messages a second are due, of all senders together.
-    Rate(f64),
-}
 
 /// Clients, and what they send each other.
 pub struct Traffic {
@@ -48,23 +34,10 @@ pub struct Traffic {
 
 impl Traffic {
     /// Traffic among clients that are logged in as the users of `topology`, client n as user n.
+    /// `sizes`: of the messages, in bytes.
     #[must_use]
-    pub fn new(clients: Clients, topology: Topology, message_bytes: u32) -> Self {
-        let state = State {
-            streams: Streams::new(topology),
-            message_bytes,
-            random: Random::seeded(topology.users().into()),
-            senders: vec![Sender::default(); topology.senders().len()],
-            pace: Pace::Window(1),
-            left: 0,
-            answered: 0,
-            logins: 0,
-            sessions: vec![None; topology.users() as usize],
-            schedule_ns: 0,
-            made: 0,
-            recorder: Recorder::begin(clock::now_ns()),
-            closing: None,
-        };
+    pub fn new(clients: Clients, topology: Topology, sizes: impl Into<Sizes>) -> Self {
+        let state = State::new(topology, sizes.into());
         Self { clients, state }
     }
 
@@ -80,22 +53,11 @@ impl Traffic {
     }
 
     /// Begins to send `total` messages.
+    ///
+    /// # Panics
+    /// If users are to reply who send to nobody.
     pub fn start_total(&mut self, pace: Pace, total: u64) {
-        let state = &mut self.state;
-        state.pace = pace;
-        state.left = total;
-        state.schedule_ns = clock::now_ns();
-        state.made = 0;
-        if let Pace::Window(window) | Pace::Unanswered(window) = pace {
-            state.senders.iter_mut().for_each(|sender| sender.free = 0);
-            // In turn, so that a small total is spread over all.
-            for _ in 0..window {
-                for sender in state.streams.topology().senders() {
-                    let now_ns = clock::now_ns();
-                    state.send(sender, now_ns, now_ns, self.clients.post());
-                }
-            }
-        }
+        self.state.start(pace, total, self.clients.post());
     }
 
     /// Begins to measure: what was recorded before was the warm-up.
@@ -127,17 +89,14 @@ impl Traffic {
         self.state.recorder.end(clock::now_ns());
     }
 
-    /// Sends no more, waits for what is in flight, and answers what was recorded.
+    /// Sends no more, waits for what is in flight as long as something comes, and answers what was
+    /// recorded.
     ///
     /// # Errors
     /// See [`Clients::turn`].
     pub fn finish(&mut self) -> Result<Tally, BenchError> {
         self.state.left = 0;
-        let deadline = Instant::now() + DRAIN_MAX;
-        while self.state.streams.watched_in_flight() > 0 && Instant::now() < deadline {
-            self.clients
-                .turn(Duration::from_millis(50), &mut self.state)?;
-        }
+        self.run_until(|traffic| traffic.state.streams.watched_in_flight() == 0)?;
         Ok(self.take())
     }
 
@@ -163,7 +122,7 @@ impl Traffic {
             let now = self.state.streams.delivered() + self.state.answered + self.state.logins;
             if now != seen {
                 (seen, since) = (now, Instant::now());
-            } else if since.elapsed() > DRAIN_MAX {
+            } else if since.elapsed() > SILENCE_MAX {
                 return Ok(false);
             }
         }

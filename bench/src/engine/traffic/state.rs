@@ -1,21 +1,24 @@
 //! What the clients of a traffic send, and what they make of what they hear.
 //!
 //! Owner: the engine's thread. Invariants: a sender of a closed loop never has more than its window
-//! in flight; what it may make and has not made yet is less than seven eighths of that.
+//! in flight, except where users reply: then all of them together have as many in flight as they
+//! began with. What a sender may make and has not made yet is less than [`Pace::writes_after`].
 
 use super::Pace;
 use crate::dialect::{Heard, Outcome};
 use crate::engine::clients::{End, Handler};
+use crate::engine::clock;
 use crate::engine::message::Message;
 use crate::engine::post::Post;
 use crate::engine::random::Random;
 use crate::engine::recorder::Recorder;
+use crate::engine::sizes::Sizes;
 use crate::engine::streams::{Streams, Taken, Topology};
 
 /// As long as so many are in flight, an open loop makes no more: it gets late instead, which its
 /// latencies show, and its memory stays in bounds.
 const IN_FLIGHT_MAX: u64 = 1 << 20;
-/// Closed loop: a turn waits for this share of what is in flight to happen, so that the server has
+/// Gathered loop: a turn waits for this share of what is in flight to happen, so that the server has
 /// the rest to work on meanwhile, and for this much at most.
 const GATHER_SHARE: u64 = 8;
 /// See `GATHER_SHARE`.
@@ -37,7 +40,7 @@ pub(super) struct Sender {
 /// What is not the clients', so that these may call it.
 pub(super) struct State {
     pub(super) streams: Streams,
-    pub(super) message_bytes: u32,
+    pub(super) sizes: Sizes,
     pub(super) random: Random,
     pub(super) senders: Vec<Sender>,
     pub(super) pace: Pace,
@@ -56,6 +59,48 @@ pub(super) struct State {
 }
 
 impl State {
+    pub(super) fn new(topology: Topology, sizes: Sizes) -> Self {
+        Self {
+            streams: Streams::new(topology),
+            sizes,
+            random: Random::seeded(topology.users().into()),
+            senders: vec![Sender::default(); topology.senders().len()],
+            pace: Pace::Window(1),
+            left: 0,
+            answered: 0,
+            logins: 0,
+            sessions: vec![None; topology.users() as usize],
+            schedule_ns: 0,
+            made: 0,
+            recorder: Recorder::begin(clock::now_ns()),
+            closing: None,
+        }
+    }
+
+    /// Begins to send `total` messages: in a closed loop what each sender begins with, at once.
+    pub(super) fn start(&mut self, pace: Pace, total: u64, post: &mut Post) {
+        let topology = self.streams.topology();
+        assert!(
+            !matches!(pace, Pace::Reply(_)) || topology.all_send(),
+            "whoever receives has somebody to write to"
+        );
+        self.pace = pace;
+        self.left = total;
+        self.schedule_ns = clock::now_ns();
+        self.made = 0;
+        self.senders.iter_mut().for_each(|sender| sender.free = 0);
+        // In turn, so that a small total is spread over all.
+        let most = topology.senders().map(|sender| pace.begins_with(sender));
+        for nth in 0..most.max().unwrap_or(0) {
+            for sender in topology.senders() {
+                if nth < pace.begins_with(sender) {
+                    let now_ns = clock::now_ns();
+                    self.send(sender, now_ns, now_ns, post);
+                }
+            }
+        }
+    }
+
     /// Makes the messages of an open loop that are due, and answers when the next one is.
     pub(super) fn make(&mut self, now_ns: u64, post: &mut Post) -> u64 {
         let Pace::Rate(rate) = self.pace else {
@@ -79,11 +124,11 @@ impl State {
     }
 
     /// Closed loop: one of a sender's messages is no longer in flight. The sender makes its next
-    /// ones when seven eighths of its window are free.
-    pub(super) fn settled(&mut self, sender: u32, window: u32, now_ns: u64, post: &mut Post) {
+    /// ones when enough of them are.
+    pub(super) fn settled(&mut self, sender: u32, now_ns: u64, post: &mut Post) {
         let free = &mut self.senders[sender as usize].free;
         *free += 1;
-        if *free >= window - window / 8 {
+        if *free >= self.pace.writes_after(sender) {
             for _ in 0..std::mem::take(free) {
                 self.send(sender, now_ns, now_ns, post);
             }
@@ -92,15 +137,13 @@ impl State {
 
     /// How many things to wait for in one turn.
     pub(super) fn gather(&self) -> usize {
-        match self.pace {
-            Pace::Rate(_) => 1,
-            Pace::Window(_) | Pace::Unanswered(_) => {
-                let share = self.streams.in_flight() / GATHER_SHARE;
-                usize::try_from(share)
-                    .unwrap_or(GATHER_MAX)
-                    .clamp(1, GATHER_MAX)
-            }
+        if !self.pace.is_gathered() {
+            return 1;
         }
+        let share = self.streams.in_flight() / GATHER_SHARE;
+        usize::try_from(share)
+            .unwrap_or(GATHER_MAX)
+            .clamp(1, GATHER_MAX)
     }
 
     pub(super) fn send(&mut self, sender: u32, due_ns: u64, now_ns: u64, post: &mut Post) {
@@ -119,7 +162,8 @@ impl State {
         let (message, reader) = self.streams.send(sender, nth, due_ns);
         let number = &mut self.senders[sender as usize].number;
         *number = due_ns.max(*number + 1);
-        post.send(sender, *number, reader, &message, self.message_bytes);
+        let bytes = self.sizes.draw(&mut self.random);
+        post.send(sender, *number, reader, &message, bytes);
         self.recorder.wrote(due_ns, now_ns);
     }
 }
@@ -144,11 +188,18 @@ impl Handler for State {
                 };
                 if self.streams.took(client, &message) == Taken::New {
                     let sender = self.streams.sender(message.stream);
-                    if self.streams.is_watched(sender) {
+                    if self.pace.in_bursts(sender) {
+                        self.recorder.took_of_burst(message.due_ns, now_ns);
+                    } else if self.streams.is_watched(sender) {
                         self.recorder.took(message.due_ns, now_ns);
                     }
-                    if let Pace::Window(window) = self.pace {
-                        self.settled(sender, window, now_ns, post);
+                    match self.pace {
+                        Pace::Window(_) | Pace::Eager(_) | Pace::Bursts(_) => {
+                            self.settled(sender, now_ns, post);
+                        }
+                        // The one who received it writes the next one.
+                        Pace::Reply(_) => self.send(client, now_ns, now_ns, post),
+                        Pace::Unanswered(_) | Pace::Rate(_) => {}
                     }
                 }
             }
@@ -163,11 +214,11 @@ impl Handler for State {
                     }
                 }
                 match self.pace {
-                    Pace::Unanswered(window) => self.settled(client, window, now_ns, post),
-                    Pace::Window(window) if refused => {
-                        self.settled(client, window, now_ns, post);
-                    }
-                    Pace::Window(_) | Pace::Rate(_) => {}
+                    Pace::Unanswered(_) => self.settled(client, now_ns, post),
+                    Pace::Rate(_) => {}
+                    // It will never come.
+                    _ if refused => self.settled(client, now_ns, post),
+                    _ => {}
                 }
             }
             Heard::Closing(word) => self.closing = Some(word),

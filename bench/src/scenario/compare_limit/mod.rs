@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::cost::measure;
-use super::drive::{Load, Measured};
+use super::drive::{Load, Measured, verdict};
 use super::flags::{Repeat, Timing};
 use crate::BenchError;
 use crate::dialect::Protocol;
@@ -69,7 +69,7 @@ pub(super) fn run(args: &CompareLimitArgs) -> Result<(), BenchError> {
     pin(args.repeat.load_cpu);
     println!("{}\n{}", Machine::here(), Measured::heading());
     let (mut summary, mut doubts) = (Vec::new(), Vec::new());
-    let mut verdict = Ok(());
+    let mut wrongs = Vec::new();
     let sides = sides(args)?;
     for load in args.loads.loads() {
         let mut runs = [Vec::new(), Vec::new()];
@@ -77,11 +77,8 @@ pub(super) fn run(args: &CompareLimitArgs) -> Result<(), BenchError> {
             for (side, runs) in sides.iter().zip(&mut runs) {
                 let (cpu, protocol) = (args.server_cpu, side.protocol);
                 let measured = measure(&side.command, cpu, protocol, &load, &args.timing)?;
-                println!(
-                    "{}",
-                    measured.line(&format!("{} {}", load.name(), side.name))
-                );
-                verdict = verdict.and(measured.verdict());
+                let name = format!("{} {}", load.name(), side.name);
+                measured.print(&name, &mut wrongs);
                 runs.push(measured);
             }
         }
@@ -102,7 +99,7 @@ pub(super) fn run(args: &CompareLimitArgs) -> Result<(), BenchError> {
     );
     summary.iter().for_each(|line| println!("{line}"));
     doubts.iter().for_each(|doubt| println!("Mind: {doubt}"));
-    verdict
+    verdict(&wrongs)
 }
 
 impl Medians {
