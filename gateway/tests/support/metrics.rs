@@ -53,12 +53,17 @@ impl Metrics {
 
     /// Connections that ended, for whatever reason.
     pub fn closed_in_all(&self) -> u64 {
-        let closed = |(series, _): &(&String, &f64)| series.starts_with("iris_closed_total{");
-        self.0
-            .iter()
-            .filter(closed)
-            .map(|(_, value)| *value as u64)
-            .sum()
+        self.sum_of_all("iris_closed_total{")
+    }
+
+    /// Sends that were refused, for whatever reason.
+    pub fn refused_in_all(&self) -> u64 {
+        self.sum_of_all("iris_messages_refused_total{")
+    }
+
+    fn sum_of_all(&self, start: &str) -> u64 {
+        let series = self.0.iter().filter(|(name, _)| name.starts_with(start));
+        series.map(|(_, value)| *value as u64).sum()
     }
 
     /// What there is to see, without the histograms.

@@ -23,7 +23,7 @@ pub use classic::{Classic, login as login_classic, send as send_classic};
 pub use disk::{Disk, Fault};
 pub use framed::{Event, Framed, Message};
 pub use gateway::{Gateway, get, iris, run};
-pub use healthy_pair::HealthyPair;
+pub use healthy_pair::{HealthyPair, RoundTrips};
 pub use ledger::Ledger;
 pub use metrics::Metrics;
 
@@ -39,6 +39,14 @@ pub fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A size or a time that whoever runs the tests may set, so that they run longer than every day.
+pub fn of_environment(variable: &str, otherwise: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().expect("a number"),
+        Err(_) => otherwise,
     }
 }
 

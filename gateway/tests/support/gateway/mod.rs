@@ -76,9 +76,18 @@ impl Gateway {
 
     /// The same on a disk that does as it is told.
     pub fn serving_on(disk: &Disk, arguments: &[&str]) -> Gateway {
-        let mut common = vec!["--cores", "2", "--max-connections", "4096"];
+        Gateway::serving_on_for(disk, None, arguments)
+    }
+
+    /// The same, for a test that takes longer than others.
+    pub fn serving_on_for(disk: &Disk, lifetime: Option<Duration>, arguments: &[&str]) -> Gateway {
+        let mut common = vec!["--max-connections", "4096"];
+        if !arguments.contains(&"--cores") {
+            common.extend(["--cores", "2"]);
+        }
         common.extend(arguments);
         let mut plan = Plan::new(&common, &[], None);
+        plan.lifetime = lifetime.unwrap_or(plan.lifetime);
         // It must be there before the process is, for the disk to know it.
         std::fs::create_dir(plan.data()).expect("made");
         plan.environment = disk.environment(&plan.data());
