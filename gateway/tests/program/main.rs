@@ -36,6 +36,7 @@ mod second_signal;
 mod session_life;
 mod shares;
 mod slow_reader;
+mod slow_store;
 mod socket_fuzz;
 mod start_errors;
 mod store_commands;
