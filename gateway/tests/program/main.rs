@@ -16,6 +16,7 @@ mod drain;
 mod ended_peers;
 mod failing_disk;
 mod full_disk;
+mod held_up_sender;
 mod hostile;
 mod inbox_limits;
 mod kill_ledger;
