@@ -40,6 +40,7 @@ mod slow_reader;
 mod slow_store;
 mod socket_fuzz;
 mod start_errors;
+mod stopped_reader;
 mod store_commands;
 mod takeover;
 mod without_io_uring;
