@@ -24,6 +24,7 @@ mod late_acks;
 mod lifecycle;
 mod login_answer;
 mod memory_budgets;
+mod mixed_sizes;
 mod more_connections_than_descriptors;
 mod online_delivery;
 mod placement;
