@@ -37,6 +37,7 @@ mod relogin_flood;
 mod second_signal;
 mod session_life;
 mod shares;
+mod silent_readers;
 mod slow_reader;
 mod slow_store;
 mod socket_fuzz;
