@@ -16,6 +16,7 @@ mod drain;
 mod ended_peers;
 mod failing_disk;
 mod full_disk;
+mod half_frames;
 mod held_up_sender;
 mod hostile;
 mod inbox_limits;
