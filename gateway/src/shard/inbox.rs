@@ -24,8 +24,7 @@ pub(super) struct Append {
     bytes: u64,
     /// The session it was given to as well, and its delivery number there.
     given: Option<(Key, u64)>,
-    /// Whose share it counts for, if it came from its sender just now; else it came out of an outbox, and is in the
-    /// budget of those until it is done.
+    /// Whose share it counts for, if it came from its sender just now and not out of an outbox.
     sender: Option<ReplyTo>,
     /// Its reader has acknowledged it meanwhile.
     acknowledged: bool,
@@ -81,22 +80,6 @@ impl Shard {
         }
     }
 
-    /// Stores a message that was held here for its reader.
-    fn append_kept(
-        &mut self,
-        user_key: Key,
-        sender: &str,
-        payload: &[u8],
-        passport: Passport,
-        given: Option<(Key, u64)>,
-    ) -> u32 {
-        let token = self.append(user_key, sender, payload, passport, given);
-        if let Some(Pending::Append(append)) = self.pending.get(token as usize) {
-            self.pool.budget.charge(append.bytes);
-        }
-        token
-    }
-
     /// Stores what was held back, in order. It was admitted before: only what has expired is refused now.
     pub(super) fn append_held(&mut self, user_key: Key, held: &[u8]) {
         for envelope in envelope::Envelopes::new(held) {
@@ -108,7 +91,7 @@ impl Shard {
                     continue;
                 }
                 self.metrics.spilled += 1;
-                self.append_kept(user_key, parcel.sender, parcel.payload, passport, None);
+                self.append(user_key, parcel.sender, parcel.payload, passport, None);
             }
         }
     }
@@ -208,7 +191,7 @@ impl Shard {
                     return Stored::Failed(RefusalReason::Expired);
                 }
                 let given = stays_given.then_some((id, number));
-                let token = self.append_kept(user_key, sender, payload, entry.passport, given);
+                let token = self.append(user_key, sender, payload, entry.passport, given);
                 appended += 1;
                 return Stored::Appending(token);
             }
@@ -317,9 +300,8 @@ impl Shard {
 
     fn appended(&mut self, append: &Append, result: Result<u64, FailureKind>) {
         self.store_pending_bytes -= append.bytes;
-        match append.sender {
-            Some(sender) => self.senders.remove(sender, append.bytes),
-            None => self.pool.budget.release(append.bytes),
+        if let Some(sender) = append.sender {
+            self.senders.remove(sender, append.bytes);
         }
         let user_key = append.user;
         let Some(user) = self.users.get_mut(user_key) else {

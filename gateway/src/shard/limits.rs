@@ -137,6 +137,8 @@ pub const PROBE_AGAIN_MS: u64 = 20;
 /// How long the answer to a classic login stays alone at least, milliseconds. That the peer's TCP
 /// has it is not enough: on one machine it has it at once, and the client must be let run to read it.
 pub const ANSWER_ALONE_MS: u64 = 5;
+/// How soon room at the store is looked for again, milliseconds: some commits.
+pub const STORE_AGAIN_MS: u64 = 20;
 /// How long answers to a sender are remembered after the last one, milliseconds.
 pub const ANSWERS_KEPT_MS: u64 = 60_000;
 /// How long the shard waits before it asks the store again for what failed, milliseconds.

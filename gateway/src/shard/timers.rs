@@ -10,7 +10,9 @@ use iris_protocol::CloseReason;
 
 use super::Shard;
 use super::connection::{Pause, Phase};
-use super::limits::{ANSWERS_KEPT_MS, CHECK_MS, FAILED_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS};
+use super::limits::{
+    ANSWERS_KEPT_MS, CHECK_MS, FAILED_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS, STORE_AGAIN_MS,
+};
 use super::slots::Key;
 
 /// Users that have left and whose answers are still remembered, oldest first; each
@@ -214,6 +216,10 @@ impl Shard {
             .get(user_key)
             .is_some_and(|user| user.drain.is_none());
         let left_ms = match age_ms {
+            // Not while the store has all that it may have: what a session was sent is in memory already.
+            Some(age_ms) if is_live && age_ms >= ack_timeout_ms && !self.takes_lanes() => {
+                STORE_AGAIN_MS
+            }
             Some(age_ms) if is_live && age_ms >= ack_timeout_ms => {
                 self.spill(user_key);
                 u64::MAX
