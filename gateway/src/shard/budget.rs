@@ -27,6 +27,8 @@ const STEPS: u64 = 1024;
 /// Shortest and longest step. Longer ones would not make what is shared be touched noticeably less often.
 const STEP_BYTES_MIN: u64 = 64;
 const STEP_BYTES_MAX: u64 = 256 << 10;
+/// The part of a budget that is left when it counts as full, for what is on its way into it.
+const LAST_PART: u64 = 16;
 /// Steps that are kept for what comes next.
 const SPARE_STEPS: u64 = 2;
 
@@ -95,7 +97,7 @@ impl Budget {
     pub(super) fn look(&mut self) {
         let (leased, max) = (self.lessor.leased(), self.lessor.max());
         self.short = leased > max / 2;
-        self.full = leased > max;
+        self.full = leased > max - max / LAST_PART;
         if self.short && self.leased - self.used > self.step {
             self.keep_spare(0);
         }
@@ -107,7 +109,7 @@ impl Budget {
         self.short
     }
 
-    /// Whether all of it was leased then.
+    /// Whether nearly all of it was leased then.
     #[inline(always)]
     pub(super) fn is_full(&self) -> bool {
         self.full

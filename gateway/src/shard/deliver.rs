@@ -144,7 +144,8 @@ impl Shard {
     }
 
     /// Whether a session that is given a message with so long a payload would have more than its share, in its outbox
-    /// and held for it, while memory is short. Whoever has nothing is given a message of any length.
+    /// and held for it, while memory is short. Whoever has nothing is given a message of any length, but none that is
+    /// longer than a share while all memory is taken.
     #[cold]
     pub(super) fn has_its_share(&self, session: Key, payload_len: usize) -> bool {
         let Some(connection) = self.connections.get(session) else {
@@ -155,7 +156,8 @@ impl Shard {
         let user = self.users.get(connection.user);
         let held = user.map_or(0, |user| user.drain.as_ref().map_or(0, |d| d.held.len()));
         let has = retained + held as u64;
-        has > 0 && has + payload_len as u64 > self.outbox_bytes_max().0
+        let is_more = has + payload_len as u64 > self.outbox_bytes_max().0;
+        is_more && (has > 0 || self.pool.budget.is_full())
     }
 
     /// Puts a message into a session's outbox.

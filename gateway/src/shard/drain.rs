@@ -14,7 +14,7 @@ use super::connection::Phase;
 use super::deliver::{Delivery, is_expired};
 use super::envelope::{self, Envelope};
 use super::ids::Origin;
-use super::limits::STORE_RETRY_MS;
+use super::limits::{ROOM_AGAIN_MS, STORE_RETRY_MS};
 use super::outbox::Outbox;
 use super::slots::Key;
 use super::unacked::{Passport, Stored};
@@ -94,15 +94,17 @@ impl Shard {
         };
         let session = user.session;
         let (mut next, mut end) = (next, end);
+        let mut is_without_room = false;
         for (at, message) in messages.iter().enumerate() {
             match message.record.view() {
                 // It was asked for while there was room for it. What does not fit now is asked for again.
                 Ok(view)
-                    if at > 0
-                        && self.pool.budget.is_short()
+                    if self.pool.budget.is_short()
+                        && (at > 0 || self.pool.budget.is_full())
                         && self.has_its_share(session, view.payload.len()) =>
                 {
                     (next, end) = (message.sequence, false);
+                    is_without_room = at == 0;
                     break;
                 }
                 Ok(view) => self.push_delivery(
@@ -135,6 +137,10 @@ impl Shard {
             drain.is_first = false;
             drain.retry_at_ms = 0;
             drain.at_end = caught_up && appending;
+            if is_without_room {
+                drain.retry_at_ms = self.now.core_ms + ROOM_AGAIN_MS;
+                self.check_within(session, ROOM_AGAIN_MS);
+            }
         }
         if caught_up && !appending {
             self.go_live(user_key, session);

@@ -137,6 +137,8 @@ pub const PROBE_AGAIN_MS: u64 = 20;
 /// How long the answer to a classic login stays alone at least, milliseconds. That the peer's TCP
 /// has it is not enough: on one machine it has it at once, and the client must be let run to read it.
 pub const ANSWER_ALONE_MS: u64 = 5;
+/// How soon memory for a message longer than a share is looked for again, while outboxes have all there is, milliseconds.
+pub const ROOM_AGAIN_MS: u64 = 100;
 /// How soon room at the store is looked for again, milliseconds: some commits.
 pub const STORE_AGAIN_MS: u64 = 20;
 /// How long answers to a sender are remembered after the last one, milliseconds.
