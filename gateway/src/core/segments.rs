@@ -31,11 +31,11 @@ const BUFFERS_OF_FURTHER: u16 = 1_024;
 pub(super) const BUFFER_BYTES: u32 = 1024;
 /// Large receive buffers of the first ring: 4 MiB. A socket whose messages are cut into many pieces
 /// by small ones receives into these.
-const LARGE_BUFFERS_OF_FIRST: u16 = 128;
+const LARGE_BUFFERS_OF_FIRST: u16 = 512;
 /// The same of each further ring.
 const LARGE_BUFFERS_OF_FURTHER: u16 = 16;
 /// Size of a large receive buffer.
-const LARGE_BUFFER_BYTES: u32 = 32 << 10;
+const LARGE_BUFFER_BYTES: u32 = 33 << 10;
 
 /// One net ring and what is known of its table.
 pub(super) struct Segment {
