@@ -13,7 +13,9 @@ use super::Shard;
 use super::ahead::BLOCK;
 use super::connection::{Connection, Pause, Phase};
 use super::envelope::{self, Envelope, Parcel};
-use super::limits::{PROBE_AFTER_MS, PROBE_AGAIN_MS, PROBE_MESSAGES};
+use super::limits::{
+    FULL_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS, PROBE_MESSAGES, UNKNOWN_TIMES, UNSENT_TIMES,
+};
 use super::slots::Key;
 use super::unacked::{Passport, Stored, Unacked};
 use super::{Effect, Limits};
@@ -33,12 +35,35 @@ pub(super) fn is_expired(expires_at_ms: u64, now_ms: u64) -> bool {
 }
 
 /// Whether a session has room for one more message in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// If its TCP has taken what it was sent, which is only known once the kernel is asked.
+    Unknown,
+    No,
+}
+
+/// A classic session is full where a framed one is, as far as is known: what its peer has is
+/// learned from the kernel. Until that has said for a while that the peer lags it may have more.
 #[inline(always)]
-fn has_room(connection: &Connection, limits: &Limits) -> bool {
-    connection.outbox.as_ref().is_none_or(|outbox| {
-        outbox.retained_bytes() < limits.outbox_bytes_max
-            && outbox.unacked_len() < limits.unacked_deliveries_max as usize
-    })
+fn room_of(connection: &Connection, limits: &Limits) -> Room {
+    let Some(outbox) = connection.outbox.as_ref() else {
+        return Room::Free;
+    };
+    let is_below = |times: u64| {
+        outbox.retained_bytes() < times * limits.outbox_bytes_max
+            && (outbox.unacked_len() as u64) < times * u64::from(limits.unacked_deliveries_max)
+    };
+    if is_below(1) {
+        Room::Free
+    } else if !connection.is_framed()
+        && is_below(UNKNOWN_TIMES)
+        && outbox.unsent_bytes() < UNSENT_TIMES * limits.outbox_bytes_max
+    {
+        Room::Unknown
+    } else {
+        Room::No
+    }
 }
 
 impl Shard {
@@ -95,8 +120,8 @@ impl Shard {
                 let room = self
                     .connections
                     .get(session)
-                    .is_some_and(|connection| has_room(connection, &self.limits));
-                if room {
+                    .map_or(Room::No, |connection| room_of(connection, &self.limits));
+                if room != Room::No {
                     let delivery = Delivery {
                         sender: parcel.sender,
                         payload: parcel.payload,
@@ -104,6 +129,9 @@ impl Shard {
                         passport: Passport::of(parcel),
                     };
                     self.push_delivery(session, &delivery);
+                    if room == Room::Unknown {
+                        self.probe(session);
+                    }
                 } else {
                     self.spill(user_key);
                     self.append_parcel(user_key, parcel);
@@ -369,8 +397,10 @@ impl Shard {
         let unsent = outbox.unsent_bytes();
         let (user_key, drains) = (connection.user, connection.drains);
         let is_classic_session = !connection.is_framed() && connection.has_session();
-        let wants_probe =
-            is_classic_session && outbox.has_unacked() && (outbox.awaited() > 0 || drains);
+        let is_much = unsent == 0 && outbox.unasked() > 0 && outbox.holds_much();
+        let wants_probe = is_classic_session
+            && outbox.has_unacked()
+            && (outbox.awaited() > 0 || drains || is_much);
         if unsent < self.outbox_bytes_max().0.max(1) {
             self.resume(id, Pause::OUTBOX);
         }
@@ -392,7 +422,14 @@ impl Shard {
             return;
         };
         if outbox.has_unacked() {
-            let hurry = outbox.awaited() > 0 || connection.drains;
+            let is_full = room_of(connection, &self.limits) != Room::Free;
+            let hurry = is_full || outbox.awaited() > 0 || connection.drains || outbox.holds_much();
+            let age_ms = outbox.unstored_age_ms(self.now.core_ms).unwrap_or(0);
+            if is_full && age_ms >= FULL_MS && !connection.drains {
+                let user_key = connection.user;
+                self.spill(user_key);
+                return;
+            }
             self.check_within(
                 id,
                 if hurry {

@@ -25,6 +25,8 @@ pub struct Limits {
     pub payload_bytes_max: u32,
     /// Bytes a session may hold for a reader that is slow to take or acknowledge
     /// them. Above it, deliveries spill to the inbox: memory is for readers that read.
+    /// A classic session may hold [`UNKNOWN_TIMES`] as many, and one message, until its TCP is
+    /// known not to take them, and [`UNSENT_TIMES`] as many after that.
     pub outbox_bytes_max: u64,
     /// Deliveries a framed reader may leave unacknowledged; above it new ones spill,
     /// and of drained ones only steps are kept.
@@ -132,6 +134,20 @@ pub const PROBE_AFTER_MS: u64 = 1_000;
 /// message cost 8 to 11 % less at 64 than at 32; at 8 and 16 it cost more, and at 256
 /// about the same as at 32.
 pub const PROBE_MESSAGES: u32 = 64;
+/// A message counts once more for each of so many bytes: with messages of some kilobytes the kernel
+/// is asked every 32 KiB. What is kept for the way back is memory that leaves the cache.
+pub const PROBE_STEP_BYTES: u32 = 512;
+/// How long a classic session may be full while its oldest message waits, milliseconds, before it is
+/// spilled: a client that is not let run for some turns of the scheduler keeps up all the same.
+pub const FULL_MS: u64 = 100;
+/// How many times what a session may hold a classic one may hold until then, in bytes and in
+/// messages: 2 MiB, in which sixteen of the longest messages are under way and more. The TCP of a
+/// client that lags a few milliseconds acknowledges nothing meanwhile. What all hold together is
+/// bounded by the budget of outboxes, and none has more than its share while that is short.
+pub const UNKNOWN_TIMES: u64 = 8;
+/// How many times of that may be bytes that its socket has not taken: those stay when it is spilled.
+/// One batch of a lane brings so many at once.
+pub const UNSENT_TIMES: u64 = 4;
 /// How soon the kernel is asked again when somebody waits for the answer, milliseconds.
 pub const PROBE_AGAIN_MS: u64 = 20;
 /// How long the answer to a classic login stays alone at least, milliseconds. That the peer's TCP

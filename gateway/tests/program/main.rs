@@ -34,6 +34,7 @@ mod presence;
 mod private_files;
 mod protocols;
 mod published_clients;
+mod quick_classic;
 mod relogin_flood;
 mod second_signal;
 mod session_life;

@@ -20,8 +20,9 @@ const LIMITS: [&str; 6] = [
     "--ack-timeout",
     "500ms",
 ];
-/// What one session may hold in memory, generously: its outbox, a page, and the chunks they lie in.
-const HELD_BYTES_MAX: u64 = 256 << 10;
+/// What one session may hold in memory, generously: its outbox, which a flood fills four times before the
+/// kernel has said how slow a classic reader is, a page, and the chunks they lie in.
+const HELD_BYTES_MAX: u64 = 384 << 10;
 
 fn payload(number: u32) -> Vec<u8> {
     let mut payload = number.to_be_bytes().to_vec();

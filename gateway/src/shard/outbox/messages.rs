@@ -3,6 +3,7 @@
 //!
 //! Owner: the outbox; see its invariants.
 
+use super::super::limits::{PROBE_MESSAGES, PROBE_STEP_BYTES};
 use super::super::slots::Key;
 use super::super::unacked::{Entry, Ms48, NO_REPLY, Passport, ReplyTo, Stored, Unacked};
 use super::Outbox;
@@ -24,7 +25,8 @@ impl Outbox {
         self.senders.push(sender.len() as u8);
         self.senders.extend_from_slice(sender.as_bytes());
         self.awaited += u32::from(passport.reply.is_some());
-        self.unasked = self.unasked.saturating_add(1);
+        let weight = 1 + (payload_len / PROBE_STEP_BYTES).min(PROBE_MESSAGES);
+        self.unasked = self.unasked.saturating_add(weight as u16);
         if stored != Stored::No && self.unstored as usize == self.unacked.len() {
             self.unstored += 1;
         }
@@ -112,6 +114,11 @@ impl Outbox {
     /// folded this settles, and how far the inbox can be burned for them.
     pub fn fold_acked(&mut self, upto: u64) -> (u64, u64) {
         self.steps.acknowledged(upto)
+    }
+
+    /// Whether it keeps as much for its way back into the inbox as is worth a question of its own.
+    pub fn holds_much(&self) -> bool {
+        self.retained_bytes() >= u64::from(PROBE_MESSAGES * PROBE_STEP_BYTES)
     }
 
     /// Whether any message is not acknowledged, be it folded.

@@ -50,7 +50,7 @@ pub struct Outbox {
     /// Messages in it whose senders wait for an answer.
     awaited: u32,
     /// Messages pushed since the kernel was last asked what the peer has, as far as
-    /// it matters.
+    /// it matters. A long one counts as many.
     unasked: u16,
     in_flight: bool,
     /// Nothing behind `sealed_at` is sent before the peer has what is before it.
@@ -342,7 +342,7 @@ impl Outbox {
         !self.in_flight && self.sent >= self.sealed_at.min(self.end)
     }
 
-    /// Messages pushed since [`Outbox::asked`].
+    /// Messages pushed since [`Outbox::asked`], of which long ones count as many.
     pub fn unasked(&self) -> u32 {
         self.unasked.into()
     }

@@ -3,6 +3,7 @@
 
 mod collisions;
 mod ends;
+mod full_sessions;
 mod inbox;
 mod limits;
 mod presence;
@@ -97,6 +98,9 @@ impl Trace {
         while self.shard.next_dirty().is_some() {}
         while let Some(next) = self.shard.next_send(id) {
             let rest = next.chunk[next.from..].to_vec();
+            if next.probe_first {
+                self.asked.push(Effect::Probe(id));
+            }
             drop(next);
             self.shard.sent(id, rest.len());
             bytes.extend(rest);
