@@ -63,6 +63,7 @@ pub(crate) fn run(listener: &TcpListener, slots: u32) -> Result<(), crate::Bench
         slots,
         buffer_count: BUFFERS,
         buffer_bytes: BUFFER_BYTES,
+        ..RingConfig::default()
     })?;
     let mut router = Router::default();
     router

@@ -75,6 +75,7 @@ impl Rings {
             slots: self.slots,
             buffer_count: BUFFERS,
             buffer_bytes: BUFFER_BYTES,
+            ..RingConfig::default()
         })?;
         if !first {
             if self.bell.is_none() {
