@@ -166,7 +166,7 @@ impl Shard {
             None => self
                 .connections
                 .get(user.session)
-                .is_none_or(|connection| !has_room(connection, &self.limits)),
+                .is_none_or(|connection| room_of(connection, &self.limits) == Room::No),
             Some(drain) => !drain.at_end,
         }
     }
