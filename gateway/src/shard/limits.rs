@@ -87,7 +87,7 @@ impl Default for Limits {
             follows_max: 128,
             followers_max: 4096,
             inquiries_max: 64,
-            share_steps: 64,
+            share_steps: 128,
             store_pending_bytes_max: 64 << 20,
             relogins: Rate {
                 burst: 1_000,
