@@ -31,7 +31,7 @@ code_list! {
         IdleTimeout = 19, "idle-timeout", "nothing was heard for longer than the idle time-out";
         SlowReader = 20, "slow-reader", "the reader took its bytes too slowly for too long";
         ServerFull = 21, "server-full", "the server has as many connections as it may hold";
-        Overloaded = 22, "overloaded", "the server sheds load";
+        Overloaded = 22, "overloaded", "the server has no memory for the rest of a long message: it did not come in time, or others hold it all";
         Storage = 23, "storage", "the inbox could not be read or written";
         Unreachable = 24, "unreachable", "the network gave up on the peer";
         Internal = 25, "internal", "a fault of the server";

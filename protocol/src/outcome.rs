@@ -11,7 +11,7 @@ code_list! {
         BadTarget = 1, "bad-target", "the target is not a valid name";
         PayloadTooLarge = 2, "payload-too-large", "the payload is over the limit given at login";
         BadSequence = 3, "bad-sequence", "the sequence number is 0 or has its top bit set";
-        Overloaded = 4, "overloaded", "the server sheds load, or the sender has too many sends unanswered";
+        Overloaded = 4, "overloaded", "the sender has as many sends unanswered as it may";
         Storage = 5, "storage", "the message could not be stored, and may yet come up after the server recovers";
         InboxFull = 6, "inbox-full", "the reader's inbox holds as much as it may, or as much from this sender as one may";
         Expired = 7, "expired", "the time to live ended before the message could be handed over";
@@ -25,7 +25,7 @@ code_list! {
         BadName = 1, "bad-name", "the name asked about is not a valid name";
         FollowLimit = 2, "follow-limit", "the session follows as many users as it may";
         FollowersLimit = 3, "followers-limit", "the user has as many followers as it may";
-        Overloaded = 4, "overloaded", "the server sheds load";
+        Overloaded = 4, "overloaded", "the session has as many questions waiting as it may";
     }
 }
 
