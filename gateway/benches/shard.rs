@@ -21,7 +21,7 @@ const MESSAGES_MAX: usize = 10_000;
 
 #[divan::bench(args = [200, 1_000, 10_000, 100_000])]
 fn route(bencher: Bencher, users: usize) {
-    let mut bare = BareShard::new(users);
+    let mut bare = BareShard::new(users, 64);
     measure(bencher, users, |messages| {
         bare.turn(messages);
         bare.delivered()

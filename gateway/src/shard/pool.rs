@@ -12,16 +12,18 @@ use super::outbox::Outbox;
 /// Chunk sizes. A quiet connection gets by with one small chunk. A busy one uses the middle
 /// ones, which hold about what its reader's acknowledgement is waited for: larger ones would
 /// come round so late that no cache has them any more. The large ones are for one that has
-/// much to be sent, so that a send carries many messages.
-pub(super) const CHUNK_BYTES: [usize; 3] = [512, 8 << 10, 32 << 10];
-/// Empty chunks of each size kept for reuse, per core (2, 16 and 8 MiB).
-const POOLED_CHUNKS_MAX: [usize; 3] = [4096, 2048, 256];
+/// much to be sent, so that a send carries many messages. The largest hold a message of 64 KiB,
+/// with its frame and the longest name, or four of 16 KiB.
+pub(super) const CHUNK_BYTES: [usize; CHUNK_SIZES] = [512, 8 << 10, 32 << 10, 80 << 10];
+const CHUNK_SIZES: usize = 4;
+/// Empty chunks of each size kept for reuse, per core (2, 16, 8 and 10 MiB).
+const POOLED_CHUNKS_MAX: [usize; CHUNK_SIZES] = [4096, 2048, 256, 128];
 /// Emptied outboxes kept for reuse, per core.
 const POOLED_OUTBOXES_MAX: usize = 4096;
 
 /// Chunks and outboxes waiting for their next use, one pool for each core.
 pub struct Pool {
-    chunks: [Vec<Rc<Vec<u8>>>; 3],
+    chunks: [Vec<Rc<Vec<u8>>>; CHUNK_SIZES],
     // Boxed because connections hold a pointer: most are idle and have none.
     #[allow(clippy::vec_box)]
     outboxes: Vec<Box<Outbox>>,

@@ -153,8 +153,9 @@ pub struct BareShard {
 }
 
 impl BareShard {
-    /// So many users, each of whom sends 64 bytes to another.
-    pub fn new(users: usize) -> BareShard {
+    /// So many users, each of whom sends so many bytes to another.
+    pub fn new(users: usize, message_bytes: usize) -> BareShard {
+        let message = vec![b'x'; message_bytes];
         let name = |user: usize| format!("user-{user}");
         let logins = (0..users).map(|user| {
             let mut login = Vec::new();
@@ -166,7 +167,7 @@ impl BareShard {
             let mut send = Vec::new();
             let reader = name((user * 7_919 + 1) % users);
             let reader = Name::parse(reader.as_bytes()).expect("a name");
-            classic::encode_send(&mut send, reader, &[b'x'; 64]);
+            classic::encode_send(&mut send, reader, &message);
             send
         });
         BareShard {

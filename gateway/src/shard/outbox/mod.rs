@@ -75,8 +75,9 @@ const _: () = assert!(size_of::<Outbox>() <= 256);
 /// A chunk is not gone on with for a new send when less than this part of it is free: the
 /// send would soon be cut in two.
 const TAIL_PART: usize = 8;
-/// Bytes waiting to be sent from which on the next chunk is a large one.
-const UNSENT_LARGE: u64 = 4096;
+/// Bytes waiting to be sent from which on the next chunk is a large one, and one of the largest.
+const UNSENT_LARGE: u64 = 4 << 10;
+const UNSENT_LARGEST: u64 = 32 << 10;
 /// No stream gets here.
 const OPEN: u64 = u64::MAX;
 
@@ -161,7 +162,8 @@ impl Outbox {
         let class = match (self.retained_bytes(), self.unsent_bytes()) {
             (0, _) => 0,
             (_, 0..UNSENT_LARGE) => 1,
-            _ => 2,
+            (_, UNSENT_LARGE..UNSENT_LARGEST) => 2,
+            _ => 3,
         };
         let mut bytes = pool.chunk(len, class);
         write(Rc::get_mut(&mut bytes).expect("a pooled chunk is held by nobody else"));
