@@ -428,7 +428,6 @@ impl Shard {
             if is_full && age_ms >= FULL_MS && !connection.drains {
                 let user_key = connection.user;
                 self.spill(user_key);
-                return;
             }
             self.check_within(
                 id,
