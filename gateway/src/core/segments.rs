@@ -30,8 +30,9 @@ const BUFFERS_OF_FURTHER: u16 = 1_024;
 /// Size of a receive buffer: a dozen small messages.
 pub(super) const BUFFER_BYTES: u32 = 1024;
 /// Large receive buffers of the first ring: 4 MiB. A socket whose messages are cut into many pieces
-/// by small ones receives into these.
-const LARGE_BUFFERS_OF_FIRST: u16 = 512;
+/// by small ones receives into these. One that has much to say may fill all of them at once, before it
+/// can be told to stop, and what is not read then is held.
+const LARGE_BUFFERS_OF_FIRST: u16 = 128;
 /// The same of each further ring.
 const LARGE_BUFFERS_OF_FURTHER: u16 = 16;
 /// Size of a large receive buffer.

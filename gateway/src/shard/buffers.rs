@@ -72,7 +72,9 @@ impl Buffers {
         let len = buffer.len() + bytes.len();
         if len > buffer.capacity() {
             let wanted = match whole {
-                Some(whole) if len >= whole / FAIR_PART => whole.max(len),
+                Some(whole) if len >= whole / FAIR_PART && !self.budget.is_short() => {
+                    whole.max(len)
+                }
                 _ => len,
             };
             let mut larger = self.take(wanted);

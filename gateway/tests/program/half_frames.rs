@@ -8,7 +8,7 @@ use crate::support::{Framed, Gateway};
 
 const CLIENTS: usize = 128;
 const PAYLOAD_BYTES: usize = 64 << 10;
-const INPUT: &str = "4MiB";
+const INPUT: &str = "8MiB";
 
 #[test]
 fn half_frames_beyond_the_budget_are_completed_all_of_them() {
