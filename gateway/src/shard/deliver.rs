@@ -43,23 +43,29 @@ enum Room {
     No,
 }
 
-/// A classic session is full where a framed one is, as far as is known: what its peer has is
-/// learned from the kernel. Until that has said for a while that the peer lags it may have more.
+/// A session that holds as much as it may is not behind before its oldest message has waited for a while: a
+/// classic one whose peer's TCP has it all is only known to once the kernel is asked, a framed one
+/// acknowledges when its client is let run. Until then it may have more bytes; of a framed one,
+/// which was told how many deliveries it may leave unacknowledged, no more of these.
 #[inline(always)]
-fn room_of(connection: &Connection, limits: &Limits) -> Room {
+fn room_of(connection: &Connection, limits: &Limits, now_ms: u64) -> Room {
     let Some(outbox) = connection.outbox.as_ref() else {
         return Room::Free;
     };
-    let is_below = |times: u64| {
-        outbox.retained_bytes() < times * limits.outbox_bytes_max
-            && (outbox.unacked_len() as u64) < times * u64::from(limits.unacked_deliveries_max)
+    let (bytes, unacked) = (outbox.retained_bytes(), outbox.unacked_len() as u64);
+    let unacked_max = u64::from(limits.unacked_deliveries_max);
+    if bytes < limits.outbox_bytes_max && unacked < unacked_max {
+        return Room::Free;
+    }
+    let is_within = bytes < UNKNOWN_TIMES * limits.outbox_bytes_max
+        && outbox.unsent_bytes() < UNSENT_TIMES * limits.outbox_bytes_max;
+    let may_have_more = if connection.is_framed() {
+        let age_ms = outbox.unstored_age_ms(now_ms).unwrap_or(0);
+        unacked < unacked_max && age_ms < FULL_MS
+    } else {
+        unacked < UNKNOWN_TIMES * unacked_max
     };
-    if is_below(1) {
-        Room::Free
-    } else if !connection.is_framed()
-        && is_below(UNKNOWN_TIMES)
-        && outbox.unsent_bytes() < UNSENT_TIMES * limits.outbox_bytes_max
-    {
+    if is_within && may_have_more {
         Room::Unknown
     } else {
         Room::No
@@ -120,7 +126,9 @@ impl Shard {
                 let room = self
                     .connections
                     .get(session)
-                    .map_or(Room::No, |connection| room_of(connection, &self.limits));
+                    .map_or(Room::No, |connection| {
+                        room_of(connection, &self.limits, self.now.core_ms)
+                    });
                 if room != Room::No {
                     let delivery = Delivery {
                         sender: parcel.sender,
@@ -130,7 +138,7 @@ impl Shard {
                     };
                     self.push_delivery(session, &delivery);
                     if room == Room::Unknown {
-                        self.probe(session);
+                        self.ask_if_classic(session);
                     }
                 } else {
                     self.spill(user_key);
@@ -163,10 +171,9 @@ impl Shard {
             return true;
         };
         match user.drain.as_deref() {
-            None => self
-                .connections
-                .get(user.session)
-                .is_none_or(|connection| room_of(connection, &self.limits) == Room::No),
+            None => self.connections.get(user.session).is_none_or(|connection| {
+                room_of(connection, &self.limits, self.now.core_ms) == Room::No
+            }),
             Some(drain) => !drain.at_end,
         }
     }
@@ -353,6 +360,14 @@ impl Shard {
         self.rest(id);
     }
 
+    /// Asks the kernel what the peer has, if that is how it is known.
+    #[cold]
+    fn ask_if_classic(&mut self, id: Key) {
+        if self.connections.get(id).is_some_and(|one| !one.is_framed()) {
+            self.probe(id);
+        }
+    }
+
     /// Asks the kernel what the peer of a classic connection has.
     pub(super) fn probe(&mut self, id: Key) {
         if let Some(connection) = self.connections.get_mut(id)
@@ -422,7 +437,7 @@ impl Shard {
             return;
         };
         if outbox.has_unacked() {
-            let is_full = room_of(connection, &self.limits) != Room::Free;
+            let is_full = room_of(connection, &self.limits, self.now.core_ms) != Room::Free;
             let hurry = is_full || outbox.awaited() > 0 || connection.drains || outbox.holds_much();
             let age_ms = outbox.unstored_age_ms(self.now.core_ms).unwrap_or(0);
             if is_full && age_ms >= FULL_MS && !connection.drains {

@@ -25,8 +25,8 @@ pub struct Limits {
     pub payload_bytes_max: u32,
     /// Bytes a session may hold for a reader that is slow to take or acknowledge
     /// them. Above it, deliveries spill to the inbox: memory is for readers that read.
-    /// A classic session may hold [`UNKNOWN_TIMES`] as many, and one message, until its TCP is
-    /// known not to take them, and [`UNSENT_TIMES`] as many after that.
+    /// A session may hold [`UNKNOWN_TIMES`] as many, and one message, until it is known that they
+    /// are not taken, and [`UNSENT_TIMES`] as many after that.
     pub outbox_bytes_max: u64,
     /// Deliveries a framed reader may leave unacknowledged; above it new ones spill,
     /// and of drained ones only steps are kept.
@@ -137,10 +137,10 @@ pub const PROBE_MESSAGES: u32 = 64;
 /// A message counts once more for each of so many bytes: with messages of some kilobytes the kernel
 /// is asked every 32 KiB. What is kept for the way back is memory that leaves the cache.
 pub const PROBE_STEP_BYTES: u32 = 512;
-/// How long a classic session may be full while its oldest message waits, milliseconds, before it is
+/// How long a session may be full while its oldest message waits, milliseconds, before it is
 /// spilled: a client that is not let run for some turns of the scheduler keeps up all the same.
 pub const FULL_MS: u64 = 100;
-/// How many times what a session may hold a classic one may hold until then, in bytes and in
+/// How many times what a session may hold it may hold until then, in bytes, and a classic one in
 /// messages: 2 MiB, in which sixteen of the longest messages are under way and more. The TCP of a
 /// client that lags a few milliseconds acknowledges nothing meanwhile. What all hold together is
 /// bounded by the budget of outboxes, and none has more than its share while that is short.

@@ -26,6 +26,9 @@ const CLASSIC_BYTES_MAX: usize = 65_535;
 const FRAMED_BYTES_MAX: usize = 65_536;
 /// Sends in one write, at most.
 const BURST_MAX: u64 = 24;
+/// Messages of all users together that are on their way when one begins a burst: readers would fall behind on a busy
+/// machine, were more written than they are let run for.
+const ON_THE_WAY_MAX: u64 = 100;
 /// Below what a framed user may have without an answer.
 const UNANSWERED_MAX: u64 = 1_000;
 
@@ -43,6 +46,8 @@ struct Script {
     /// Random bytes, twice the longest message.
     text: Vec<u8>,
     messages: u64,
+    /// Messages of any length but 0 that were written and not read.
+    on_the_way: AtomicU64,
 }
 
 impl Script {
@@ -55,6 +60,7 @@ impl Script {
             seed,
             text,
             messages,
+            on_the_way: AtomicU64::new(0),
         }
     }
 
@@ -144,6 +150,7 @@ impl<'a> Reading<'a> {
         assert_eq!(message.len(), len, "{number} of {sender} to {reader}");
         if let Some((&first, tail)) = message.split_first() {
             let is_sound = usize::from(first) == sender && tail == script.tail(reader, number, len);
+            script.on_the_way.fetch_sub(1, Ordering::SeqCst);
             assert!(
                 is_sound,
                 "{number} of {sender} to {reader}, {len} bytes, is not what was sent"
@@ -173,6 +180,12 @@ fn bursts(script: &Script, sender: usize, mut write: impl FnMut(&[(usize, u64)])
             next[*reader] += 1;
             left.retain(|reader| next[*reader] < script.messages);
         }
+        while script.on_the_way.load(Ordering::SeqCst) > ON_THE_WAY_MAX {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let shown = |(reader, number): &&(usize, u64)| script.len(sender, *reader, *number) > 0;
+        let count = burst.iter().filter(shown).count() as u64;
+        script.on_the_way.fetch_add(count, Ordering::SeqCst);
         write(&burst);
         if random.below(4) == 0 {
             thread::sleep(Duration::from_millis(random.below(5)));
