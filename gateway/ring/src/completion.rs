@@ -25,7 +25,7 @@ pub enum Operation {
     /// [`Ring::recv`](crate::Ring::recv) and
     /// [`Ring::recv_multishot`](crate::Ring::recv_multishot).
     Receive = 2,
-    /// [`Ring::send`](crate::Ring::send).
+    /// [`Ring::send`](crate::Ring::send) and [`Ring::send_all`](crate::Ring::send_all).
     Send = 3,
     /// [`Ring::outstanding`](crate::Ring::outstanding).
     Outstanding = 4,
@@ -136,6 +136,13 @@ pub enum Completion {
         /// all, then send the rest.
         result: io::Result<usize>,
     },
+    /// A send of several chunks ended.
+    SentAll {
+        /// Of the send.
+        token: u64,
+        /// How many bytes of all of them together the socket took, as for [`Self::Sent`].
+        result: io::Result<usize>,
+    },
     /// The answer to [`Ring::outstanding`](crate::Ring::outstanding).
     Outstanding {
         /// Of the question.
@@ -213,6 +220,7 @@ impl fmt::Debug for Completion {
                 chunk,
                 result,
             } => ("Sent", token, &(chunk.len(), result)),
+            Self::SentAll { token, result } => ("SentAll", token, result),
             Self::Outstanding { token, result } => ("Outstanding", token, result),
             Self::HandedOver { token, result } => ("HandedOver", token, result),
             Self::Closed { token, result } => ("Closed", token, result),

@@ -26,6 +26,7 @@
 mod buffers;
 mod completion;
 mod error;
+mod gathered;
 mod loans;
 mod operations;
 mod prefetch;

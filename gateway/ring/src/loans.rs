@@ -12,12 +12,15 @@ use std::rc::Rc;
 use slab::Slab;
 
 use crate::completion::Operation;
+use crate::gathered::Gathered;
 
 /// The memory of a loan.
 #[derive(Debug)]
 pub(crate) enum Block {
     /// Bytes to be sent, which the kernel only reads.
     Chunk(Rc<Vec<u8>>),
+    /// The same in several pieces.
+    Gathered(Box<Gathered>),
     /// A few bytes of the ring's own, which the kernel may write.
     Own(Vec<u8>),
 }
@@ -27,6 +30,7 @@ impl Block {
     fn address(&mut self) -> *mut u8 {
         match self {
             Self::Chunk(chunk) => chunk.as_ptr().cast_mut(),
+            Self::Gathered(gathered) => gathered.address(),
             Self::Own(bytes) => bytes.as_mut_ptr(),
         }
     }

@@ -14,6 +14,7 @@ use io_uring::{opcode, squeue};
 use crate::Ring;
 use crate::buffers::{LARGE, SMALL};
 use crate::completion::{CANCEL_USER_DATA, Operation};
+use crate::gathered::Gathered;
 use crate::loans::{Block, Loan};
 
 /// `SOCKET_URING_OP_SIOCOUTQ` of `enum io_uring_socket_op` in linux/io_uring.h.
@@ -109,6 +110,30 @@ impl Ring {
         let (user_data, address) = self.lend(Operation::Send, token, Block::Chunk(chunk), None);
         let entry = opcode::Send::new(fixed, address.wrapping_add(from).cast_const(), len)
             .flags(libc::MSG_NOSIGNAL)
+            .build()
+            .user_data(user_data);
+        self.queue(entry);
+    }
+
+    /// Sends several chunks, of the first what is behind `from`, in one go. The ring shares all of them until
+    /// [`Completion::SentAll`](crate::Completion::SentAll).
+    ///
+    /// # Panics
+    /// Also if `from` lies behind the end of the first chunk.
+    pub fn send_all(
+        &mut self,
+        slot: u32,
+        chunks: impl Iterator<Item = Rc<Vec<u8>>>,
+        from: usize,
+        token: u64,
+    ) {
+        let fixed = self.fixed(slot);
+        let mut gathered = self.spares.pop().unwrap_or_else(Gathered::new);
+        gathered.fill(chunks, from);
+        let block = Block::Gathered(gathered);
+        let (user_data, address) = self.lend(Operation::Send, token, block, None);
+        let entry = opcode::SendMsg::new(fixed, address.cast::<libc::msghdr>().cast_const())
+            .flags(libc::MSG_NOSIGNAL as u32)
             .build()
             .user_data(user_data);
         self.queue(entry);

@@ -11,6 +11,9 @@ use crate::completion::{Operation, adopted_slot, peer_address, result};
 use crate::loans::Block;
 use crate::{Completion, Ring};
 
+/// Lists of chunks that are kept: as many as sockets are likely to be sent several chunks at once.
+const SPARES_MAX: usize = 1024;
+
 impl Ring {
     /// The next completion, if one is there. No system call; the owner bounds how many it takes
     /// before it submits again.
@@ -118,6 +121,16 @@ impl Ring {
                 chunk,
                 result: outcome.map(|sent| sent as usize),
             },
+            Block::Gathered(mut gathered) => {
+                gathered.clear();
+                if self.spares.len() < SPARES_MAX {
+                    self.spares.push(gathered);
+                }
+                Completion::SentAll {
+                    token,
+                    result: outcome.map(|sent| sent as usize),
+                }
+            }
             Block::Own(_) if operation == Operation::Watch => Completion::Woken {
                 token,
                 result: outcome.map(drop),

@@ -19,6 +19,7 @@ use io_uring::{IoUring, opcode, squeue};
 
 use crate::buffers::{Buffers, LARGE, SMALL};
 use crate::completion::CANCEL_USER_DATA;
+use crate::gathered::Gathered;
 use crate::loans::Loans;
 use crate::{Received, RingError};
 
@@ -73,6 +74,9 @@ pub struct Ring {
     pub(crate) buffers: Buffers,
     pub(crate) large_buffers: Option<Buffers>,
     pub(crate) loans: Loans,
+    /// Lists of chunks for the next sends of several.
+    #[allow(clippy::vec_box, reason = "the kernel knows where each of them is")]
+    pub(crate) spares: Vec<Box<Gathered>>,
     pub(crate) slots: u32,
     /// Completions gathered before the owner is to reap: so many that neither the completion queue
     /// nor the receive buffers run out in between.
@@ -120,6 +124,7 @@ impl Ring {
             buffers,
             large_buffers,
             loans: Loans::default(),
+            spares: Vec::new(),
             slots: config.slots,
             batch: posted_max.div_ceil(2) as usize,
             backlog: VecDeque::new(),

@@ -34,7 +34,9 @@ impl Core {
             }));
         self.shard
             .expect_progress(block.iter().filter_map(|completion| match completion {
-                Completion::Sent { token, .. } | Completion::Outstanding { token, .. } => {
+                Completion::Sent { token, .. }
+                | Completion::SentAll { token, .. }
+                | Completion::Outstanding { token, .. } => {
                     Some(Key::from_token(*token))
                 }
                 _ => None,
@@ -95,6 +97,9 @@ impl Core {
                 result,
             } => {
                 drop(chunk);
+                self.sent(Key::from_token(token), result);
+            }
+            Completion::SentAll { token, result } => {
                 self.sent(Key::from_token(token), result);
             }
             Completion::Outstanding { token, result } => {

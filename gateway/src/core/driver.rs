@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -317,7 +318,13 @@ impl Core {
                     socket.probing = true;
                     ring.outstanding(socket.slot, key.token());
                 }
-                ring.send(socket.slot, next.chunk, next.from, key.token());
+                if next.has_more {
+                    let chunks = self.shard.chunks_behind(key, &next);
+                    let all = std::iter::once(Rc::clone(&next.chunk)).chain(chunks);
+                    ring.send_all(socket.slot, all, next.from, key.token());
+                } else {
+                    ring.send(socket.slot, next.chunk, next.from, key.token());
+                }
             }
         }
         self.perform();

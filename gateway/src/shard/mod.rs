@@ -127,6 +127,8 @@ pub struct NextSend {
     pub chunk: Rc<Vec<u8>>,
     /// Where in the chunk to begin.
     pub from: usize,
+    /// [`Shard::chunks_behind`] it there are more, which may go out in the same send.
+    pub has_more: bool,
     /// Ask the kernel first what the peer has of the sends before, and answer with
     /// [`Shard::probed`].
     pub probe_first: bool,
@@ -281,12 +283,32 @@ impl Shard {
             .outbox
             .as_mut()?
             .next_chunk()?;
+        let has_more = self
+            .connections
+            .get(id)
+            .and_then(|connection| connection.outbox.as_ref())
+            .is_some_and(|outbox| outbox.unsent_bytes() > (chunk.len() - from) as u64);
         let probe_first = self.probe_with_send(id);
         Some(NextSend {
             chunk,
             from,
+            has_more,
             probe_first,
         })
+    }
+
+    /// The chunks behind that of a send, as many as are worth going with it.
+    pub fn chunks_behind<'a>(
+        &'a self,
+        id: Key,
+        next: &NextSend,
+    ) -> impl Iterator<Item = Rc<Vec<u8>>> + use<'a> {
+        let len = (next.chunk.len() - next.from) as u64;
+        let connection = self.connections.get(id);
+        let outbox = connection.and_then(|connection| connection.outbox.as_ref());
+        outbox
+            .into_iter()
+            .flat_map(move |outbox| outbox.chunks_behind(len))
     }
 
     /// The kernel took `len` bytes of what [`Shard::next_send`] gave.

@@ -78,6 +78,11 @@ const TAIL_PART: usize = 8;
 /// Bytes waiting to be sent from which on the next chunk is a large one, and one of the largest.
 const UNSENT_LARGE: u64 = 4 << 10;
 const UNSENT_LARGEST: u64 = 32 << 10;
+/// Bytes behind the first chunk of a send that go with it: a socket takes about as many at once. A reader that is sent a
+/// chunk in each turn and no more would fall behind.
+const SEND_BYTES_MAX: u64 = 512 << 10;
+/// The same in chunks, which are as short as a message while memory is: the kernel takes 1,024 at most.
+const SEND_CHUNKS_MAX: usize = 63;
 /// No stream gets here.
 const OPEN: u64 = u64::MAX;
 
@@ -192,8 +197,19 @@ impl Outbox {
         Some((Rc::clone(&chunk.bytes), (self.sent - chunk.start) as usize))
     }
 
-    /// The kernel took `len` bytes of the chunk in flight. The caller has let go
-    /// of the chunk before.
+    /// What may go out in one send with that: the chunks behind its `len` bytes.
+    pub fn chunks_behind(&self, len: u64) -> impl Iterator<Item = Rc<Vec<u8>>> {
+        let (from, until) = (self.sent + len, self.sealed_at.min(self.end));
+        self.chunks
+            .iter()
+            .filter(move |chunk| (from..until).contains(&chunk.start))
+            .take_while(move |chunk| chunk.start < from + SEND_BYTES_MAX)
+            .take(SEND_CHUNKS_MAX)
+            .map(|chunk| Rc::clone(&chunk.bytes))
+    }
+
+    /// The kernel took `len` bytes of the chunks in flight. The caller has let go
+    /// of them before.
     pub fn sent(&mut self, pool: &mut Pool, len: usize) {
         // What was kept when the last bytes went out is kept on: its end releases it.
         let keeps = self.kept_from < self.sent && self.unstored_len() > 0;
