@@ -36,9 +36,7 @@ impl Core {
             .expect_progress(block.iter().filter_map(|completion| match completion {
                 Completion::Sent { token, .. }
                 | Completion::SentAll { token, .. }
-                | Completion::Outstanding { token, .. } => {
-                    Some(Key::from_token(*token))
-                }
+                | Completion::Outstanding { token, .. } => Some(Key::from_token(*token)),
                 _ => None,
             }));
         for completion in block.drain(..) {

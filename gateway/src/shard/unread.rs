@@ -24,8 +24,8 @@ const _: () = assert!(4 * size_of::<Held>() as u64 <= HELD_PIECE_BYTES);
 
 /// Length of a held piece from which on what belongs to it begins the next one.
 const PIECE_BYTES_MAX: usize = 2 << 10;
-/// Length of a command from which on it is a large one: it comes in three small receives or more.
-const LARGE_COMMAND_BYTES: usize = 3 << 10;
+/// Length of a command above which it is a large one: it does not come in one small receive.
+const LARGE_COMMAND_BYTES: usize = 2 << 10;
 
 /// Untaken bytes that end a connection, in full outboxes. What one segment may
 /// ask for before its connection is paused stays far below.
@@ -64,13 +64,11 @@ impl Shard {
         self.stay_in_budget(id);
     }
 
-    /// Whether a connection is in the middle of a command that is much longer than a small receive.
+    /// Whether a connection is in the middle of a command that is longer than a small receive.
     pub fn is_amid_large_command(&self, id: Key) -> bool {
         self.connections.get(id).is_some_and(|connection| {
-            connection.partial.len() < LARGE_COMMAND_BYTES
-                && connection
-                    .command_len()
-                    .is_some_and(|len| len >= LARGE_COMMAND_BYTES)
+            let len = connection.command_len();
+            len.is_some_and(|len| len > LARGE_COMMAND_BYTES)
         })
     }
 

@@ -10,7 +10,7 @@ use iris_protocol::classic::LOGIN_OK;
 use crate::support::{Classic, Gateway, login_classic, send_classic};
 
 /// Of the gateway's receive buffers.
-const BUFFER_BYTES: usize = 1024;
+const BUFFER_BYTES: usize = 2048;
 /// Multi-byte characters may be cut as well.
 const NAME: &str = "bjørn-with-a-rather-long-nøme";
 
