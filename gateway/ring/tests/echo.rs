@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::thread;
 
 use harness::{PATIENCE, adopted_pair, listener, next, pattern, quiet, ring};
@@ -103,6 +104,26 @@ fn every_byte_comes_back() {
     echo(&mut ring, clients.len());
     for client in clients {
         client.join().expect("a client that was content");
+    }
+}
+
+#[test]
+fn several_chunks_go_out_in_one_send_from_an_offset_in_the_first() {
+    let mut ring = ring();
+    let (slot, mut peer) = adopted_pair(&mut ring);
+    for round in 0..3 {
+        let chunks: Vec<Rc<Vec<u8>>> = [&b"skipped, then "[..], b"", b"all ", b"of it"]
+            .map(|bytes| Rc::new(bytes.to_vec()))
+            .into();
+        ring.send_all(slot, chunks.iter().cloned(), 9, round);
+        let Completion::SentAll { token, result } = next(&mut ring) else {
+            panic!("not a send of several");
+        };
+        assert_eq!((token, result.expect("room")), (round, 14));
+        assert!(chunks.iter().all(|chunk| Rc::strong_count(chunk) == 1));
+        let mut said = [0; 14];
+        peer.read_exact(&mut said).expect("what was sent");
+        assert_eq!(&said, b"then all of it");
     }
 }
 

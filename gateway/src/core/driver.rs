@@ -319,7 +319,7 @@ impl Core {
                     ring.outstanding(socket.slot, key.token());
                 }
                 if next.has_more {
-                    let chunks = self.shard.chunks_behind(key, &next);
+                    let chunks = self.shard.chunks_behind(key);
                     let all = std::iter::once(Rc::clone(&next.chunk)).chain(chunks);
                     ring.send_all(socket.slot, all, next.from, key.token());
                 } else {

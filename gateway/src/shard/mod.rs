@@ -127,7 +127,7 @@ pub struct NextSend {
     pub chunk: Rc<Vec<u8>>,
     /// Where in the chunk to begin.
     pub from: usize,
-    /// [`Shard::chunks_behind`] it there are more, which may go out in the same send.
+    /// There may be [`Shard::chunks_behind`] it.
     pub has_more: bool,
     /// Ask the kernel first what the peer has of the sends before, and answer with
     /// [`Shard::probed`].
@@ -297,18 +297,11 @@ impl Shard {
         })
     }
 
-    /// The chunks behind that of a send, as many as are worth going with it.
-    pub fn chunks_behind<'a>(
-        &'a self,
-        id: Key,
-        next: &NextSend,
-    ) -> impl Iterator<Item = Rc<Vec<u8>>> + use<'a> {
-        let len = (next.chunk.len() - next.from) as u64;
-        let connection = self.connections.get(id);
-        let outbox = connection.and_then(|connection| connection.outbox.as_ref());
-        outbox
-            .into_iter()
-            .flat_map(move |outbox| outbox.chunks_behind(len))
+    /// The chunks that go out with the one that [`Shard::next_send`] gave: as many as are worth it.
+    pub fn chunks_behind(&mut self, id: Key) -> impl Iterator<Item = Rc<Vec<u8>>> {
+        let connection = self.connections.get_mut(id);
+        let outbox = connection.and_then(|connection| connection.outbox.as_mut());
+        outbox.into_iter().flat_map(|outbox| outbox.chunks_behind())
     }
 
     /// The kernel took `len` bytes of what [`Shard::next_send`] gave.

@@ -53,6 +53,8 @@ pub struct Outbox {
     /// it matters. A long one counts as many.
     unasked: u16,
     in_flight: bool,
+    /// Stream position behind what is in flight.
+    in_flight_end: u64,
     /// Nothing behind `sealed_at` is sent before the peer has what is before it.
     barred: bool,
     /// What came before `unacked`, is in the store, and is not acknowledged either.
@@ -101,6 +103,7 @@ impl Default for Outbox {
             awaited: 0,
             unasked: 0,
             in_flight: false,
+            in_flight_end: 0,
             barred: false,
             steps: Steps::default(),
             answers: Vec::new(),
@@ -194,18 +197,19 @@ impl Outbox {
         }
         let chunk = self.chunks.at(self.sent)?;
         self.in_flight = true;
+        self.in_flight_end = chunk.end();
         Some((Rc::clone(&chunk.bytes), (self.sent - chunk.start) as usize))
     }
 
-    /// What may go out in one send with that: the chunks behind its `len` bytes.
-    pub fn chunks_behind(&self, len: u64) -> impl Iterator<Item = Rc<Vec<u8>>> {
-        let (from, until) = (self.sent + len, self.sealed_at.min(self.end));
-        self.chunks
-            .iter()
-            .filter(move |chunk| (from..until).contains(&chunk.start))
-            .take_while(move |chunk| chunk.start < from + SEND_BYTES_MAX)
-            .take(SEND_CHUNKS_MAX)
-            .map(|chunk| Rc::clone(&chunk.bytes))
+    /// What goes out in one send with that: the chunks behind it.
+    pub fn chunks_behind(&mut self) -> impl Iterator<Item = Rc<Vec<u8>>> {
+        let (from, until) = (self.in_flight_end, self.sealed_at.min(self.end));
+        let goes = move |chunk: &&Chunk| {
+            (from..until).contains(&chunk.start) && chunk.start < from + SEND_BYTES_MAX
+        };
+        let chunks = || self.chunks.iter().filter(goes).take(SEND_CHUNKS_MAX);
+        self.in_flight_end = chunks().last().map_or(from, Chunk::end);
+        chunks().map(|chunk| Rc::clone(&chunk.bytes))
     }
 
     /// The kernel took `len` bytes of the chunks in flight. The caller has let go
@@ -249,8 +253,12 @@ impl Outbox {
         self.clear_unacked();
         self.steps.clear();
         while let Some(back) = self.chunks.newest() {
-            let untouched = back.start > self.sent || (back.start == self.sent && !self.in_flight);
-            if !untouched || back.start < self.answers_end {
+            let untouched_from = if self.in_flight {
+                self.in_flight_end
+            } else {
+                self.sent
+            };
+            if back.start < untouched_from || back.start < self.answers_end {
                 break;
             }
             self.end = back.start;

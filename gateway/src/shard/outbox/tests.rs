@@ -40,7 +40,7 @@ proptest! {
         let mut pool = pool();
         let mut outbox = pool.outbox();
         let mut model = Model::default();
-        let mut flight: Option<(Rc<Vec<u8>>, usize)> = None;
+        let mut flight: Option<(Vec<Rc<Vec<u8>>>, usize)> = None;
         for (number, (step, size)) in steps.into_iter().enumerate() {
             match step {
                 0 | 1 => {
@@ -56,14 +56,20 @@ proptest! {
                 }
                 2 => {
                     if flight.is_none() {
-                        flight = outbox.next_chunk();
+                        flight = outbox.next_chunk().map(|(chunk, from)| (vec![chunk], from));
+                        if let Some((chunks, _)) = &mut flight
+                            && size % 2 == 0
+                        {
+                            chunks.extend(outbox.chunks_behind());
+                        }
                     }
                 }
                 3 => {
-                    if let Some((chunk, from)) = flight.take() {
-                        let len = (chunk.len() - from).min(size);
-                        model.taken.extend(&chunk[from..from + len]);
-                        drop(chunk);
+                    if let Some((chunks, from)) = flight.take() {
+                        let bytes: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.to_vec()).collect();
+                        let len = (bytes.len() - from).min(4 * size);
+                        model.taken.extend(&bytes[from..from + len]);
+                        drop(chunks);
                         outbox.sent(&mut pool, len);
                     }
                 }
@@ -246,4 +252,28 @@ fn what_is_barred_when_its_outbox_is_sealed_stays_behind() {
     assert_eq!(takes(&mut outbox, &mut pool), b"one");
     assert!(!outbox.unbar(0, 1));
     assert!(outbox.is_flushed());
+}
+
+#[test]
+fn what_is_in_flight_is_not_abandoned() {
+    let mut pool = pool();
+    let mut outbox = pool.outbox();
+    for number in 0..3 {
+        outbox.push(&mut pool, 50_000, |out| out.extend([number; 50_000]));
+        outbox.track("anna", 50_000, Stored::No, passport(number.into()), 0);
+        if number == 1 {
+            let (first, _) = outbox.next_chunk().expect("two messages");
+            assert_eq!(first.len(), 50_000);
+            assert_eq!(outbox.chunks_behind().count(), 1);
+        }
+    }
+    outbox.abandon_unacked(&mut pool);
+    outbox.sent(&mut pool, 60_000);
+    assert_eq!(
+        outbox.unsent_bytes(),
+        40_000,
+        "the rest of what was in flight"
+    );
+    outbox.abandon_unacked(&mut pool);
+    assert_eq!(takes(&mut outbox, &mut pool).len(), 40_000);
 }

@@ -18,7 +18,8 @@ pub struct Socket {
     pub inbound: VecDeque<Vec<u8>>,
     /// Bytes the gateway's kernel has taken and the client's has not acknowledged.
     wire: VecDeque<u8>,
-    in_flight: Option<(Rc<Vec<u8>>, usize)>,
+    /// Chunks, and where in the first a send begins.
+    in_flight: Option<(Vec<Rc<Vec<u8>>>, usize)>,
     paused: bool,
     probing: bool,
     closing: bool,
@@ -189,7 +190,11 @@ impl World {
                 && let Some(next) = self.shards[core].next_send(key)
             {
                 self.sockets[socket].probing |= next.probe_first;
-                self.sockets[socket].in_flight = Some((next.chunk, next.from));
+                let mut chunks = vec![next.chunk];
+                if next.has_more && self.random.one_in(2) {
+                    chunks.extend(self.shards[core].chunks_behind(key));
+                }
+                self.sockets[socket].in_flight = Some((chunks, next.from));
             }
         }
         self.effects(core);
@@ -210,14 +215,14 @@ impl World {
     /// A send completes, maybe short.
     pub fn complete_send(&mut self, socket: usize) {
         let entry = &mut self.sockets[socket];
-        let Some((chunk, from)) = entry.in_flight.take() else {
+        let Some((chunks, from)) = entry.in_flight.take() else {
             return;
         };
         if entry.reset {
             entry.broken = true;
             // A receive that is armed anew mostly tells.
             entry.mute &= self.random.one_in(3);
-            drop(chunk);
+            drop(chunks);
             if let Some(key) = entry.connection {
                 let core = entry.core;
                 self.shards[core].send_failed(key, CloseReason::PeerReset);
@@ -225,9 +230,13 @@ impl World {
             }
             return;
         }
-        let len = 1 + self.random.below(chunk.len() - from);
-        entry.wire.extend(&chunk[from..from + len]);
-        drop(chunk);
+        let bytes: Vec<u8> = chunks
+            .iter()
+            .flat_map(|chunk| chunk.iter().copied())
+            .collect();
+        drop(chunks);
+        let len = 1 + self.random.below(bytes.len() - from);
+        entry.wire.extend(&bytes[from..from + len]);
         if let Some(key) = entry.connection {
             let core = entry.core;
             self.shards[core].sent(key, len);
