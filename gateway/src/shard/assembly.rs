@@ -4,8 +4,8 @@
 //! half. Whoever holds more and waits for others is not received from; its kernel keeps the rest. A command longer than a
 //! share needs more all the same, or it would never be whole: as many as a part of the budget has room for are received at
 //! a time, and the others wait for their turn in the order in which they came. Nobody waits for ever: one whose command
-//! is not whole in time, or that says nothing more, is ended, and so is whoever holds more than a share when the whole
-//! budget is taken. So a peer with many half commands ends its own connections and nobody else's.
+//! is not whole in time, or that says nothing more, is ended, soon when the whole budget is taken. So a peer with many half
+//! commands ends its own connections and nobody else's. What exceeds the budget is what one gathering of each core brings.
 
 use std::collections::VecDeque;
 
@@ -23,6 +23,9 @@ const COMMAND_BYTES: u64 = 4 << 10;
 const ASSEMBLY_MS: u64 = 10_000;
 /// Time in which a connection that holds more than a share must say something, milliseconds.
 const SILENT_MS: u64 = 2_000;
+/// The same while the whole budget is taken, and for those that wait as well: whoever says a long command in one go is
+/// through with it by then.
+const SILENT_WHEN_FULL_MS: u64 = 50;
 /// Slots that are looked at for such connections at a time: all of a million would hold up a turn.
 const LOOKED_FOR: u32 = 1024;
 
@@ -58,8 +61,9 @@ impl Shard {
         if !self.input.budget.is_short() || connection.unread_memory() <= share {
             return;
         }
-        if self.input.budget.is_full() {
-            self.close(id, CloseReason::Overloaded);
+        if connection.waits_for_others() {
+            // No more is received of it.
+            self.effects.connections.push(Effect::Pause(id));
         } else if !connection.is_read() {
             self.effects.connections.push(Effect::Pause(id));
         } else if !connection.granted && self.assembly.granted.len() < grants_max {
@@ -155,8 +159,12 @@ impl Shard {
         let goes = |connection: &Connection| {
             connection.unread_memory() > share
                 && !connection.is_out_of_reach()
-                && (is_full
-                    || (connection.is_read() && connection.received_at_ms + SILENT_MS <= now_ms))
+                && !connection.waits_for_others()
+                && if is_full {
+                    connection.received_at_ms + SILENT_WHEN_FULL_MS <= now_ms
+                } else {
+                    connection.is_read() && connection.received_at_ms + SILENT_MS <= now_ms
+                }
         };
         let mut left = LOOKED_FOR;
         while self.input.budget.is_short() {

@@ -27,7 +27,8 @@ const STEPS: u64 = 1024;
 /// Shortest and longest step. Longer ones would not make what is shared be touched noticeably less often.
 const STEP_BYTES_MIN: u64 = 64;
 const STEP_BYTES_MAX: u64 = 256 << 10;
-/// The part of a budget that is left when it counts as full, for what is on its way into it.
+/// The part of a budget that is left when it counts as full, and by shares: for what is on its way into it, and for what
+/// is held besides what is counted for a share.
 const LAST_PART: u64 = 16;
 /// Steps that are kept for what comes next.
 const SPARE_STEPS: u64 = 2;
@@ -123,7 +124,8 @@ impl Budget {
     /// What one connection may have while the budget is short.
     pub(super) fn share(&self, own_connections: usize) -> u64 {
         let connections = self.lessor.connections(own_connections as u64);
-        self.lessor.max() / 2 / connections.max(1)
+        let max = self.lessor.max();
+        (max / 2 - max / LAST_PART) / connections.max(1)
     }
 
     /// Bytes this shard uses.
@@ -240,7 +242,7 @@ mod tests {
         assert!(!other.is_short(), "it has not looked");
         other.look();
         assert!(other.is_short());
-        assert_eq!(other.share(3), (512 << 10) / 10);
+        assert_eq!(other.share(3), (448 << 10) / 10);
         one.release(500 << 10);
         other.look();
         assert!(!one.is_short() && !other.is_short());

@@ -242,6 +242,12 @@ impl Connection {
         self.spent < share
     }
 
+    /// Whether what it holds was not read because others are not as far: it may be whole, and goes on as they do.
+    pub fn waits_for_others(&self) -> bool {
+        let others = Pause::LANE.with(Pause::TURN).with(Pause::STORE);
+        self.pause.has(others) || (self.pause == Pause::NO && !self.held.is_empty())
+    }
+
     /// Whether it cannot be closed: it is closing, or moves to another core.
     pub fn is_out_of_reach(&self) -> bool {
         matches!(self.phase, Phase::Closing(_) | Phase::HandingOver { .. })

@@ -35,7 +35,12 @@ fn connected(gateway: &Gateway, said: &[u8]) -> TcpStream {
 fn budget(metrics: &Metrics, name: &str) -> u64 {
     let bytes = metrics.sum(&format!("iris_budget_bytes{{budget=\"{name}\"}}"));
     let bytes_max = metrics.sum(&format!("iris_budget_max_bytes{{budget=\"{name}\"}}"));
-    assert!(bytes <= bytes_max, "{name}: {bytes} of {bytes_max}");
+    // What comes while a connection is being ended is held as well.
+    let on_its_way = bytes_max / 16;
+    assert!(
+        bytes <= bytes_max + on_its_way,
+        "{name}: {bytes} of {bytes_max}"
+    );
     bytes
 }
 

@@ -18,9 +18,9 @@ const BYTES: u64 = 64 << 10;
 const SIZES: [usize; 5] = [24, 200, 1_500, 9_000, 40_000];
 const OUTPUT: &str = "32MiB";
 const INPUT: &str = "32MiB";
-/// The budgets, of which that of the store is 128 MiB on two cores, and as much for the tables of the store and what
-/// the allocator keeps.
-const MEMORY_MAX: u64 = 384 << 20;
+/// The budgets, of which that of the store is 128 MiB on two cores; 96 MiB for the receive buffers and all else that two
+/// cores have; and as much as the budgets for the tables of the store and what the allocator keeps.
+const MEMORY_MAX: u64 = 480 << 20;
 
 fn reader_name(reader: u64) -> String {
     format!("silent-{reader}")
