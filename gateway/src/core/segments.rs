@@ -30,11 +30,10 @@ const BUFFERS_OF_FURTHER: u16 = 1_024;
 /// Size of a receive buffer: two dozen small messages, or one of a KiB. With 1 KiB a thousand users
 /// with 16 messages in flight cost 1.39 times the limit, with 2 KiB 0.96; with 4 KiB 1.0 to 1.1.
 pub(super) const BUFFER_BYTES: u32 = 2 << 10;
-/// Large receive buffers of the first ring: 8.5 MiB. A socket whose messages are cut by small ones
+/// Large receive buffers of the first ring: 4.3 MiB. A socket whose messages are cut by small ones
 /// receives into these. One that has much to say may fill all of them at once, before it can be told
-/// to stop, and what is not read then is held. With 256 the 99th percentile of messages of some KiB
-/// was 1.5 times the limit's, with 512 1.1 times.
-const LARGE_BUFFERS_OF_FIRST: u16 = 512;
+/// to stop, and what is not read then is held.
+const LARGE_BUFFERS_OF_FIRST: u16 = 256;
 /// The same of each further ring.
 const LARGE_BUFFERS_OF_FURTHER: u16 = 16;
 /// Size of a large receive buffer: a message of 16 KiB.

@@ -4,8 +4,9 @@
 //! half. Whoever holds more and waits for others is not received from; its kernel keeps the rest. A command longer than a
 //! share needs more all the same, or it would never be whole: as many as a part of the budget has room for are received at
 //! a time, and the others wait for their turn in the order in which they came. Nobody waits for ever: one whose command
-//! is not whole in time, or that says nothing more, is ended, soon when the whole budget is taken. So a peer with many half
-//! commands ends its own connections and nobody else's. What exceeds the budget is what one gathering of each core brings.
+//! is not whole in time, or that says nothing more, is ended, soon when nearly all of the budget is taken; and so is
+//! whoever says more of a long command when all of it is. So a peer with many half commands ends its own connections and
+//! nobody else's. What exceeds the budget is what one gathering of each core brings of those who wait for others.
 
 use std::collections::VecDeque;
 
@@ -64,6 +65,8 @@ impl Shard {
         if connection.waits_for_others() {
             // No more is received of it.
             self.effects.connections.push(Effect::Pause(id));
+        } else if self.input.budget.is_over() {
+            self.close(id, CloseReason::Overloaded);
         } else if !connection.is_read() {
             self.effects.connections.push(Effect::Pause(id));
         } else if !connection.granted && self.assembly.granted.len() < grants_max {

@@ -41,6 +41,7 @@ pub struct Budget {
     used: u64,
     short: bool,
     full: bool,
+    over: bool,
 }
 
 impl Budget {
@@ -53,6 +54,7 @@ impl Budget {
             used: 0,
             short: false,
             full: false,
+            over: false,
         }
     }
 
@@ -99,6 +101,7 @@ impl Budget {
         let (leased, max) = (self.lessor.leased(), self.lessor.max());
         self.short = leased > max / 2;
         self.full = leased > max - max / LAST_PART;
+        self.over = leased > max;
         if self.short && self.leased - self.used > self.step {
             self.keep_spare(0);
         }
@@ -114,6 +117,11 @@ impl Budget {
     #[inline(always)]
     pub(super) fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// Whether more than there is was leased then.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Bytes there are for all shards.
