@@ -73,6 +73,16 @@ pub struct CoreOptions {
     pub drain_timeout: Duration,
 }
 
+/// Who had nothing of the last turn, because others had made as many requests of the store as a turn makes: they have
+/// something of this one in any case.
+#[derive(Default)]
+struct LeftOut {
+    /// Connections that wait for a share.
+    waiting: bool,
+    /// Batches of other cores.
+    lanes: bool,
+}
+
 /// A running core.
 pub struct Core {
     pub(super) index: usize,
@@ -85,6 +95,7 @@ pub struct Core {
     pub(super) lanes: Lanes,
     pub(super) store: StoreClient,
     published: Arc<Published>,
+    left_out: LeftOut,
     /// Requests made of the store in this turn.
     pub(super) store_requests: usize,
     /// Completions that are looked at together; empty between two blocks.
@@ -128,6 +139,7 @@ impl Core {
             lanes: options.lanes,
             store: options.store,
             published: options.published,
+            left_out: LeftOut::default(),
             store_requests: 0,
             block: Vec::with_capacity(BLOCK),
             lingering: VecDeque::new(),
@@ -236,15 +248,15 @@ impl Core {
     fn take_lanes(&mut self) -> bool {
         let mut busy = false;
         for _ in 0..BATCHES_PER_TURN {
-            if self.store_requests > STORE_REQUESTS_PER_TURN
-                || !self.shard.takes_lanes()
-                || !self.lanes.receive(&mut self.shard)
-            {
+            let is_late = self.store_requests > STORE_REQUESTS_PER_TURN && !self.left_out.lanes;
+            if is_late || !self.shard.takes_lanes() || !self.lanes.receive(&mut self.shard) {
                 break;
             }
+            self.left_out.lanes = false;
             busy = true;
             self.perform();
         }
+        self.left_out.lanes = !busy && self.lanes.has_incoming();
         busy
     }
 
@@ -253,12 +265,14 @@ impl Core {
         self.shard.begin_turn();
         let mut busy = false;
         while self.shard.steps() < STEPS_PER_TURN
-            && self.store_requests <= STORE_REQUESTS_PER_TURN
+            && (self.store_requests <= STORE_REQUESTS_PER_TURN || self.left_out.waiting)
             && self.shard.read_waiting()
         {
+            self.left_out.waiting = false;
             busy = true;
             self.perform();
         }
+        self.left_out.waiting = !busy && self.shard.has_waiting();
         busy || self.shard.has_waiting()
     }
 

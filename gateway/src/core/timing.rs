@@ -76,10 +76,10 @@ impl Core {
         };
         let accept_ms = self.accepting.again_ms().unwrap_or(u64::MAX);
         let until_ms = tick_ms.min(patience_ms).min(sweep_ms).min(accept_ms);
-        let idle_max = if self.shard.waits_for_input() {
-            INPUT_AGAIN
-        } else if self.shard.has_batches() || self.shard.is_telling() {
+        let idle_max = if self.shard.has_batches() || self.shard.is_telling() {
             LANE_AGAIN
+        } else if self.shard.waits_for_input() {
+            INPUT_AGAIN
         } else if self.unpublished {
             PUBLISH_EVERY
         } else {

@@ -84,6 +84,7 @@ core_metrics! {
     Counter lane_dropped "iris_lane_dropped_total" "" "Batches for another core that had ended";
     Counter turn_waits "iris_turn_waits_total" "" "Times a connection had more to say than is read of it in one turn";
     Counter lane_full_pauses "iris_lane_full_pauses_total" "" "Times a full lane made this core wait with its work for another";
+    Counter unread_dropped "iris_unread_dropped_bytes_total" "" "Bytes received on connections that were closed before these were read";
     Counter input_waits "iris_input_waits_total" "" "Times a connection was left unread until there was memory for the rest of its command";
     Counter recv_no_buffer "iris_recv_no_buffer_total" "" "Receives that found no free buffer and were armed again";
     Counter follow_changes "iris_follow_changes_total" "" "Presence changes told to followers";

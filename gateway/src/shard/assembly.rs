@@ -41,6 +41,8 @@ pub(super) struct Assembly {
     hand: u32,
     /// That search was made in this turn.
     searched: bool,
+    /// Connections are being let go on: one that settles meanwhile leaves the next to that.
+    is_granting: bool,
 }
 
 impl Shard {
@@ -90,27 +92,39 @@ impl Shard {
         (part / command).max(1) as usize
     }
 
-    /// A connection holds less than before, or nothing more.
-    pub(super) fn settle_in_budget(&mut self, id: Key) {
+    /// A connection holds less than before, or has come further: a command of it is through.
+    pub(super) fn settle_in_budget(&mut self, id: Key, is_further: bool) {
         if self.connections.get(id).is_some_and(|one| one.granted) {
-            self.take_grant_back(id);
+            self.look_at_grant(id, is_further);
         }
     }
 
     #[cold]
-    fn take_grant_back(&mut self, id: Key) {
+    fn look_at_grant(&mut self, id: Key, is_further: bool) {
         let share = self.input_share();
-        if let Some(connection) = self.connections.get_mut(id)
-            && connection.unread_memory() <= share
-        {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.unread_memory() <= share {
             connection.granted = false;
             self.assembly.granted.retain(|(_, other)| *other != id);
             self.grant_next();
+        } else if is_further {
+            self.assembly.granted.retain(|(_, other)| *other != id);
+            self.assembly.granted.push_back((self.now.core_ms, id));
         }
     }
 
     /// Has those go on that have waited longest, as far as they may.
     fn grant_next(&mut self) {
+        if std::mem::replace(&mut self.assembly.is_granting, true) {
+            return;
+        }
+        self.grant_all();
+        self.assembly.is_granting = false;
+    }
+
+    fn grant_all(&mut self) {
         let grants_max = self.grants_max();
         while self.assembly.granted.len() < grants_max || !self.input.budget.is_short() {
             let Some(id) = self.assembly.waiting.pop_front() else {
@@ -142,7 +156,11 @@ impl Shard {
                 && since_ms + ASSEMBLY_MS <= self.now.core_ms
             {
                 self.assembly.granted.pop_front();
-                self.close(id, CloseReason::Overloaded);
+                if self.connections.get(id).is_some_and(|one| one.is_held_up()) {
+                    self.assembly.granted.push_back((self.now.core_ms, id));
+                } else {
+                    self.close(id, CloseReason::Overloaded);
+                }
             }
         }
         if !self.assembly.waiting.is_empty() {

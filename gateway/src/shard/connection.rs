@@ -245,7 +245,8 @@ impl Connection {
     /// Whether what it holds was not read because others are not as far: it may be whole, and goes on as they do.
     pub fn waits_for_others(&self) -> bool {
         let others = Pause::LANE.with(Pause::TURN).with(Pause::STORE);
-        self.pause.has(others) || (self.pause == Pause::NO && !self.held.is_empty())
+        let is_behind = !self.held.is_empty() || !self.is_read();
+        self.pause.has(others.with(Pause::LOGIN)) || (self.pause == Pause::NO && is_behind)
     }
 
     /// Whether it cannot be closed: it is closing, or moves to another core.

@@ -148,7 +148,7 @@ impl Shard {
             Some(drain)
                 if drain.at_end
                     && ((drain.held.len() + parcel.payload.len()) as u64)
-                        < UNKNOWN_TIMES * self.limits.outbox_bytes_max =>
+                        < UNSENT_TIMES * self.limits.outbox_bytes_max =>
             {
                 let before = drain.held.capacity();
                 envelope::push(&mut drain.held, &Envelope::Deliver(*parcel));

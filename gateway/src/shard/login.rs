@@ -330,6 +330,7 @@ impl Shard {
         }
         connection.phase = Phase::Session;
         self.push_frame(id, |out| framed::encode::welcome(out, &welcome));
+        self.look_past_sends(id);
     }
 
     /// The kernel said how many sent bytes the peer of a connection has not

@@ -8,7 +8,7 @@
 
 use iris_protocol::framed::{self, Decoded, Frame, kind};
 
-use super::connection::Pause;
+use super::connection::{Pause, Phase};
 use super::slots::Key;
 use super::{Effect, Shard};
 
@@ -23,8 +23,9 @@ impl Shard {
     pub(super) fn is_looked_through(&self, id: Key) -> bool {
         self.connections.get(id).is_some_and(|connection| {
             connection.is_framed()
-                && connection.has_session()
+                && connection.phase == Phase::Session
                 && connection.pause.has(Pause::LANE.with(Pause::STORE))
+                && !connection.pause.has(Pause::OUTBOX)
                 && connection.skip == 0
         })
     }
@@ -64,8 +65,16 @@ impl Shard {
         let decode_limits = self.limits.decoding();
         while let Some(connection) = self.connections.get_mut(id)
             && let Some(rest) = connection.partial.get(connection.looked as usize..)
-            && let Ok(Decoded::Frame(frame, len)) = framed::decode(rest, &decode_limits)
+            && let Ok(decoded) = framed::decode(rest, &decode_limits)
         {
+            let (frame, len) = match decoded {
+                Decoded::Frame(frame, len) => (frame, len),
+                Decoded::Skipped(len) => {
+                    connection.looked += len as u32;
+                    continue;
+                }
+                Decoded::Incomplete | Decoded::Oversized { .. } => return,
+            };
             let at = connection.looked as usize;
             let done = match frame {
                 Frame::Ack { delivery } => self.framed_ack(id, delivery).is_ok(),

@@ -68,6 +68,7 @@ impl Shard {
         if connection.partial.is_empty() {
             let consumed = self.consume(id, segment, cut);
             self.keep_partial(id, &segment[consumed..]);
+            self.settle_in_budget(id, consumed > 0);
             return;
         }
         let whole = connection.command_len();
@@ -88,9 +89,12 @@ impl Shard {
             self.stay_in_budget(id);
             return;
         }
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.looked = 0;
+        }
         self.keep_partial(id, &input[consumed..]);
         self.input.put(input);
-        self.settle_in_budget(id);
+        self.settle_in_budget(id, true);
     }
 
     /// Keeps what a segment left over until more comes.

@@ -124,7 +124,10 @@ impl Shard {
     pub(super) fn let_go_of_senders(&mut self) {
         let max = self.limits.store_pending_bytes_max;
         let mut passed_over = 0;
-        while self.store_pending_bytes < max / BUSY_SENDERS_PART / 2
+        // What those of other cores will send, before it comes. With nothing on its way no later append would let anyone go.
+        let mut promised = 0;
+        while (self.store_pending_bytes == 0
+            || self.store_pending_bytes + promised < max / BUSY_SENDERS_PART / 2)
             && let Some(sender) = self.senders.held.pop_front()
         {
             if self.senders.bytes_of(sender) >= max / SENDER_PART / 2 {
@@ -139,6 +142,9 @@ impl Shard {
                 entry.is_held = false;
             }
             self.senders.forget_if_idle(sender);
+            if sender.core != self.core {
+                promised += max / SENDER_PART / 2;
+            }
             self.tell_sender(sender, false);
         }
     }

@@ -1,5 +1,5 @@
-//! What is due: logins that take too long, silence, readers that do not
-//! acknowledge, senders that were slowed down, memory that idles.
+//! What is due: logins that take too long or come too often, silence, readers that do not
+//! acknowledge, memory that idles.
 //!
 //! Owner: the shard. The wheel says whom to look at; here is what is looked for,
 //! and when to look next.
@@ -128,7 +128,16 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        if let Some(reason) = connection.failed {
+        if connection.pause.has(Pause::LOGIN) && self.relogins.paused_until_ms(id) <= now_ms {
+            self.resume(id, Pause::LOGIN);
+        }
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        // What it said before is read first, and for that it waits as long as it is held up.
+        if let Some(reason) = connection.failed
+            && !connection.is_held_up()
+        {
             let until_ms = connection.received_at_ms + FAILED_MS;
             if until_ms <= now_ms {
                 self.close(id, reason);
@@ -140,6 +149,9 @@ impl Shard {
         let silent_ms = now_ms - connection.received_at_ms;
         let idle_ms = self.limits.idle_ms(connection.is_framed());
         let mut next_ms = CHECK_MS.min(idle_ms);
+        if connection.failed.is_some() {
+            next_ms = next_ms.min(FAILED_MS);
+        }
         match connection.phase {
             Phase::Closing(_) => return,
             Phase::HandingOver { .. } => {
@@ -170,11 +182,7 @@ impl Shard {
         }
         if connection.pause.has(Pause::LOGIN) {
             let until_ms = self.relogins.paused_until_ms(id);
-            if until_ms <= now_ms {
-                self.resume(id, Pause::LOGIN);
-            } else {
-                next_ms = next_ms.min(until_ms - now_ms);
-            }
+            next_ms = next_ms.min(until_ms.saturating_sub(now_ms));
         }
         next_ms = next_ms.min(self.check_outbox(id, user_key));
         self.burn_to(user_key, 0);

@@ -76,11 +76,13 @@ impl Shard {
     pub(super) fn drop_unread(&mut self, id: Key) {
         if let Some(connection) = self.connections.get_mut(id) {
             let partial = std::mem::take(&mut connection.partial);
+            self.metrics.unread_dropped += partial.len() as u64;
             self.input.put(partial);
             for held in std::mem::take(&mut connection.held) {
+                self.metrics.unread_dropped += held.bytes.len() as u64;
                 self.let_go(held);
             }
-            self.settle_in_budget(id);
+            self.settle_in_budget(id, false);
         }
     }
 
@@ -95,6 +97,10 @@ impl Shard {
             && connection.pause.has(reason)
         {
             connection.pause = connection.pause.without(reason);
+            if connection.had_user && reason != Pause::TURN {
+                // It could not be heard meanwhile.
+                connection.received_at_ms = self.now.core_ms;
+            }
             self.read_unread(id);
         }
     }
@@ -119,6 +125,10 @@ impl Shard {
             if connection.held.is_empty() {
                 // Whoever is idle again has no memory of its own.
                 connection.held = VecDeque::new();
+                self.settle_in_budget(id, false);
+                let Some(connection) = self.connections.get_mut(id) else {
+                    return;
+                };
                 match connection.peer_ended {
                     Some(reason) => self.close(id, reason),
                     None => self.effects.connections.push(Effect::Resume(id)),
@@ -199,7 +209,7 @@ impl Shard {
             // Who waits for its turn is received from; whoever waits for longer is not, unless it is looked through.
             let is_received = connection.pause.without(Pause::TURN) == Pause::NO;
             connection.pause = connection.pause.with(reason);
-            if is_received && !self.is_looked_through(id) {
+            if (is_received || reason == Pause::OUTBOX) && !self.is_looked_through(id) {
                 self.effects.connections.push(Effect::Pause(id));
             }
         }
