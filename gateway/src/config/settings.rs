@@ -237,8 +237,8 @@ pub const SETTINGS: &[Setting] = &[
         value_name: "SIZE",
         repeats: false,
         help: "Memory for what clients have sent and is not acted upon yet, of all connections. Beyond half of it, \
-               connections that hold more than an equal share are closed as overloaded. The default is this machine's \
-               plan (see iris-tune)",
+               whoever holds more than an equal share waits, and long messages come in a few at a time. The default is \
+               this machine's plan (see iris-tune)",
         set: |config, text| {
             config.input_bytes_max = units::large_size(text, &BUDGET)?;
             Ok(())

@@ -97,3 +97,83 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use iris_protocol::Name;
+    use iris_storage::{NameKey, Reply};
+
+    use super::*;
+    use crate::shard::budget::alone;
+    use crate::shard::{Authenticator, Limits, ShardOptions};
+
+    struct Everybody;
+
+    impl Authenticator for Everybody {
+        fn admits(&self, _user: &str, _credential: Option<&[u8]>) -> bool {
+            true
+        }
+    }
+
+    /// A shard with a framed session of anna's.
+    fn anna() -> (Shard, Key) {
+        let mut shard = Shard::new(ShardOptions {
+            core: 0,
+            cores: 1,
+            budgets: alone::budgets(1 << 30, 1 << 30),
+            name_key: NameKey::new(1),
+            first_number: 1,
+            limits: Limits::default(),
+            authenticator: Box::new(Everybody),
+        });
+        let id = shard.accepted();
+        let mut login = framed::PREFACE.to_vec();
+        framed::encode::login(&mut login, Name::parse(b"anna").expect("a name"), b"");
+        shard.received(id, &login);
+        for token in 0..2 {
+            shard.stored(Reply::Account {
+                token,
+                messages: 0,
+                bytes: 0,
+                last_seen_ms: 0,
+            });
+        }
+        sent(&mut shard, id);
+        (shard, id)
+    }
+
+    fn sent(shard: &mut Shard, id: Key) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while shard.next_dirty().is_some() {}
+        while let Some(next) = shard.next_send(id) {
+            bytes.extend(&next.chunk[next.from..]);
+            let len = next.chunk.len() - next.from;
+            drop(next);
+            shard.sent(id, len);
+        }
+        bytes
+    }
+
+    #[test]
+    fn who_is_held_up_by_another_core_again_is_looked_through_from_the_beginning() {
+        let (mut shard, id) = anna();
+        let user = shard.connections.get(id).expect("there").user;
+        for nonce in 1..4 {
+            shard.begin_turn();
+            shard.sender_told(user, true);
+            let mut said = Vec::new();
+            framed::encode::send(&mut said, nonce, 0, b"carl", &[0; 300]);
+            framed::encode::ping(&mut said, nonce);
+            let mut pong = Vec::new();
+            framed::encode::pong(&mut pong, nonce);
+            let (begin, end) = said.split_at(150);
+            shard.received(id, begin);
+            shard.received(id, end);
+            assert_eq!(sent(&mut shard, id), pong, "past the send");
+            assert_eq!(shard.metrics.received_framed, nonce - 1);
+            shard.sender_told(user, false);
+            assert_eq!(shard.metrics.received_framed, nonce);
+            assert_eq!(sent(&mut shard, id), [], "no second one");
+        }
+    }
+}

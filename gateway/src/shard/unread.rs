@@ -24,8 +24,9 @@ const _: () = assert!(4 * size_of::<Held>() as u64 <= HELD_PIECE_BYTES);
 
 /// Length of a held piece from which on what belongs to it begins the next one.
 const PIECE_BYTES_MAX: usize = 2 << 10;
-/// Length of a command above which it is a large one: it does not come in one small receive.
-const LARGE_COMMAND_BYTES: usize = 2 << 10;
+/// Length of a command above which it is a large one when a small receive cuts it: with several such messages in flight
+/// nearly every receive cuts one, and what is cut is copied twice.
+const LARGE_COMMAND_BYTES: usize = 512;
 
 /// Untaken bytes that end a connection, in full outboxes. What one segment may
 /// ask for before its connection is paused stays far below.
