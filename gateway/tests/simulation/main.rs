@@ -78,6 +78,7 @@ fn settle(world: &mut World) {
 
 fn come_to_rest(world: &mut World, pace: Pace) {
     world.store.fails_one_in = 0;
+    world.store.stalled = false;
     world.store.inbox_messages_max = usize::MAX;
     world.moves_fail = false;
     let mut quiet_rounds = 0;
@@ -134,6 +135,7 @@ fn run(seed: u64) -> World {
         step(&mut world);
         world.check_budgets();
     }
+    world.check_nothing_is_shed();
     // Whoever comes back below is not turned away for what others hold.
     world.input.max.set(400_000);
     world.output.max.set(10_000_000);

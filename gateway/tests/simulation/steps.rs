@@ -2,8 +2,11 @@
 //! nonsense; sockets, lanes, store and time move; the process is killed, or asked to end.
 
 use crate::client::Client;
-use crate::world::World;
+use crate::world::{OVERSIZED_BYTES, World};
 use crate::{Pace, turn};
+
+/// The longest segment that is received at once: an oversized message.
+const SEGMENT_BYTES_MAX: usize = OVERSIZED_BYTES + 100;
 
 /// One random thing happens.
 pub fn step(world: &mut World) {
@@ -60,7 +63,12 @@ pub fn step(world: &mut World) {
                 world.move_lane(from, to);
             }
         }
-        17 => world.store.commit(&mut world.random),
+        17 => {
+            if world.random.one_in(60) {
+                world.store.stalled = !world.store.stalled;
+            }
+            world.store.commit(&mut world.random);
+        }
         18 => {
             world.store.read(&mut world.random);
             let core = world.random.below(world.cores());
@@ -107,10 +115,12 @@ fn push_split(world: &mut World, socket: usize, bytes: Vec<u8>) {
     let mut rest = &bytes[..];
     let whole = rest.first() == Some(&0x01);
     while !rest.is_empty() {
-        let len = if whole || world.random.one_in(2) {
+        let len = if whole {
             rest.len()
+        } else if world.random.one_in(2) {
+            rest.len().min(SEGMENT_BYTES_MAX)
         } else {
-            1 + world.random.below(rest.len())
+            1 + world.random.below(rest.len().min(SEGMENT_BYTES_MAX))
         };
         world.sockets[socket]
             .inbound
@@ -133,7 +143,15 @@ fn client_sends(world: &mut World) {
         return;
     }
     let socket = client.socket;
-    let bytes = client.send(&mut world.accounts[user], at, target, &mut world.random);
+    let mut bytes = client.send(&mut world.accounts[user], at, target, &mut world.random);
+    if world.random.one_in(8) {
+        // A burst.
+        for _ in 0..world.random.below(40) {
+            let target = world.random.below(world.accounts.len());
+            let account = &mut world.accounts[user];
+            bytes.extend(world.clients[at].send(account, at, target, &mut world.random));
+        }
+    }
     push_split(world, socket, bytes);
 }
 
@@ -208,6 +226,7 @@ fn client_talks_nonsense(world: &mut World) {
 
 /// The gateway is asked to end, does, and another one begins on the same store.
 fn drain(world: &mut World) {
+    world.store.stalled = false;
     world.begin_drain();
     for _ in 0..20_000 {
         if world.random.one_in(50) {

@@ -36,6 +36,8 @@ pub struct Store {
     cancels: u64,
     next_sequence: u64,
     pub fails_one_in: usize,
+    /// It commits nothing.
+    pub stalled: bool,
     /// Messages an inbox may hold; one more is refused.
     pub inbox_messages_max: usize,
     /// Every payload that was ever committed.
@@ -53,6 +55,7 @@ impl Store {
             cancels: 0,
             next_sequence: 1,
             fails_one_in,
+            stalled: false,
             inbox_messages_max: usize::MAX,
             committed: HashSet::new(),
         }
@@ -144,6 +147,9 @@ impl Store {
 
     /// Commits some of what is queued, in order.
     pub fn commit(&mut self, random: &mut Random) {
+        if self.stalled {
+            return;
+        }
         for _ in 0..1 + random.below(8) {
             let Some((core, request)) = self.writes.pop_front() else {
                 return;

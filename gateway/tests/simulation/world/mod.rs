@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use iris_gateway::shard::budget::alone::Plain;
 use iris_gateway::shard::budget::{Budget, Budgets};
 use iris_gateway::shard::{Authenticator, Key, Limits, Now, Rate, Shard, ShardOptions};
+use iris_protocol::RefusalReason;
 use iris_storage::NameKey;
 
 use crate::client::{Account, Client};
@@ -106,6 +107,17 @@ impl World {
         world
     }
 
+    /// Nothing is refused because something is slow, but what is more than a framed user may leave unanswered.
+    pub fn check_nothing_is_shed(&self) {
+        if self.limits.unanswered_sends_max < 1_000 {
+            return;
+        }
+        for shard in &self.shards {
+            let reason = RefusalReason::Overloaded;
+            assert_eq!(shard.metrics.refused[reason.index()], 0);
+        }
+    }
+
     /// A gateway begins, on whatever the store holds.
     fn start(&mut self, cores: usize) {
         self.lives += 1;
@@ -188,7 +200,6 @@ impl World {
     pub fn may_refuse(&self) -> bool {
         self.store.fails_one_in > 0
             || self.store.inbox_messages_max < usize::MAX
-            || self.limits.store_pending_bytes_max < 100_000
             || self.limits.unanswered_sends_max < 40
     }
 
