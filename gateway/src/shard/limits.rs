@@ -25,8 +25,8 @@ pub struct Limits {
     pub payload_bytes_max: u32,
     /// Bytes a session may hold for a reader that is slow to take or acknowledge
     /// them. Above it, deliveries spill to the inbox: memory is for readers that read.
-    /// A session may hold [`UNKNOWN_TIMES`] as many, and one message, until it is known that they
-    /// are not taken, and [`UNSENT_TIMES`] as many after that.
+    /// A session may hold `UNKNOWN_TIMES` as many, and one message, until it is known that they
+    /// are not taken, and `UNSENT_TIMES` as many after that.
     pub outbox_bytes_max: u64,
     /// Deliveries a framed reader may leave unacknowledged; above it new ones spill,
     /// and of drained ones only steps are kept.
