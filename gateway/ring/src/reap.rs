@@ -81,17 +81,13 @@ impl Ring {
     ) -> Option<Completion> {
         let buffer = cqueue::buffer_select(entry.flags());
         let len = result(entry.result());
-        let group = match &mut self.large_buffers {
-            Some(large) if buffer.is_some_and(|id| large.has(id)) => large,
-            _ => &mut self.buffers,
-        };
         Some(match (len, buffer) {
-            (Ok(len @ 1..), Some(id)) => match group.lend(id, len) {
+            (Ok(len @ 1..), Some(id)) => match self.group(id).lend(id, len) {
                 Some(buffer) => Completion::Received {
                     token,
                     buffer,
                     more,
-                    cut: len == group.bytes_each() && cqueue::sock_nonempty(entry.flags()),
+                    cut: len == self.group(id).bytes_each() && cqueue::sock_nonempty(entry.flags()),
                 },
                 None => Completion::ReceiveEnded {
                     token,
@@ -100,8 +96,8 @@ impl Ring {
             },
             (len, buffer) => {
                 // No bytes; should the kernel have spent a buffer on that, it gets it back.
-                if let Some(spent) = buffer.and_then(|id| group.lend(id, 0)) {
-                    group.recycle(spent);
+                if let Some(spent) = buffer.and_then(|id| self.group(id).lend(id, 0)) {
+                    self.recycle(spent);
                 }
                 Completion::ReceiveEnded {
                     token,

@@ -272,7 +272,7 @@ impl Ring {
     /// If another ring received it.
     #[must_use]
     pub fn bytes(&self, received: &Received) -> &[u8] {
-        self.group_of(received).bytes(received)
+        self.group(received.id()).bytes(received)
     }
 
     /// Gives a received buffer back to the kernel.
@@ -286,9 +286,10 @@ impl Ring {
         }
     }
 
-    fn group_of(&self, received: &Received) -> &Buffers {
+    /// The buffers that the one with this number is among.
+    pub(crate) fn group(&self, id: u16) -> &Buffers {
         match &self.large_buffers {
-            Some(large) if large.has(received.id()) => large,
+            Some(large) if large.has(id) => large,
             _ => &self.buffers,
         }
     }

@@ -74,13 +74,16 @@ impl Core {
                     }
                     self.sweep.received(key, socket);
                     let len = buffer.len();
+                    let may_change = socket.large || len >= BUFFER_BYTES as usize;
                     let ring = &self.segments.all[segment].ring;
                     if cut {
                         self.shard.received_cut(key, ring.bytes(&buffer));
                     } else {
                         self.shard.received(key, ring.bytes(&buffer));
                     }
-                    self.choose_buffers(key, len);
+                    if may_change {
+                        self.choose_buffers(key, len);
+                    }
                 }
                 self.segments.all[segment].ring.recycle(buffer);
                 self.perform();
@@ -127,14 +130,14 @@ impl Core {
         }
     }
 
-    /// Has a socket receive into large buffers once a command comes in many pieces, and into small ones again
-    /// when these would do.
+    /// Has a socket that filled a small buffer receive into large ones if a command was cut, and one that has
+    /// those into small ones again when these would do.
     fn choose_buffers(&mut self, key: Key, len: usize) {
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
         };
         if !socket.large {
-            if len < BUFFER_BYTES as usize || !self.shard.is_amid_large_command(key) {
+            if !self.shard.is_amid_large_command(key) {
                 return;
             }
         } else if len > BUFFER_BYTES as usize {

@@ -6,7 +6,7 @@
 //! each ring, of batches of each lane, of replies of the store, so that none of
 //! them starves the others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::segments::Segments;
 use super::sockets::Sockets;
 use super::sweep::Sweep;
 use crate::metrics::Published;
-use crate::shard::{BLOCK, Key, Shard};
+use crate::shard::{BLOCK, Key, Moments, Shard};
 
 /// How often a turn takes what has completed before it sends. While it handled the first
 /// lot, more arrived, and what goes out together with it costs no send of its own: at a
@@ -101,9 +101,9 @@ pub struct Core {
     /// Completions that are looked at together; empty between two blocks.
     pub(super) block: Vec<Completion>,
     /// Closing sockets by the moment, on the core's clock, when patience ends.
-    pub(super) lingering: VecDeque<(u64, Key)>,
+    pub(super) lingering: Moments,
     /// Those whose patience has ended, by the moment when they must have.
-    pub(super) overdue: VecDeque<(u64, Key)>,
+    pub(super) overdue: Moments,
     /// Hand-overs under way, by the ring of the target that is tried.
     pub(super) moves: HashMap<Key, usize, ahash::RandomState>,
     pub(super) now_ms: u64,
@@ -142,8 +142,8 @@ impl Core {
             left_out: LeftOut::default(),
             store_requests: 0,
             block: Vec::with_capacity(BLOCK),
-            lingering: VecDeque::new(),
-            overdue: VecDeque::new(),
+            lingering: Moments::default(),
+            overdue: Moments::default(),
             moves: HashMap::default(),
             now_ms: 0,
             started: Instant::now(),

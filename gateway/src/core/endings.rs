@@ -5,7 +5,6 @@
 //! connection, which can destroy a close frame that is still on its way; so the
 //! peer gets [`LINGER_MS`] to end its side first.
 
-use std::collections::VecDeque;
 use std::io;
 
 use iris_protocol::CloseReason;
@@ -36,7 +35,7 @@ impl Core {
             if reason == CloseReason::BadCredential {
                 self.login_failed(place);
             }
-            self.lingering.push_back((self.now_ms + LINGER_MS, key));
+            self.lingering.push(self.now_ms + LINGER_MS, key);
             self.stop_polling(key);
             self.proceed(key);
         }
@@ -157,10 +156,10 @@ impl Core {
     /// Ends the wait for peers that do not end their side; says whether there were any.
     pub(super) fn end_patience(&mut self) -> bool {
         let mut any = false;
-        while let Some(key) = pop_due(&mut self.lingering, self.now_ms) {
+        while let Some(key) = self.lingering.pop_due(self.now_ms) {
             any |= self.cut(key);
         }
-        while let Some(key) = pop_due(&mut self.overdue, self.now_ms) {
+        while let Some(key) = self.overdue.pop_due(self.now_ms) {
             any |= self.give_up(key);
         }
         any
@@ -197,7 +196,7 @@ impl Core {
 
     /// The drain takes too long: no closing connection is waited for any more.
     pub(super) fn lose_patience(&mut self) {
-        for (_, key) in std::mem::take(&mut self.lingering) {
+        while let Some(key) = self.lingering.pop() {
             self.cut(key);
         }
     }
@@ -217,18 +216,8 @@ impl Core {
         // The kernel may have no thread to shut it with.
         ring.cancel_all(socket.slot);
         ring.shutdown(socket.slot, key.token());
-        self.overdue.push_back((self.now_ms + OVERDUE_MS, key));
+        self.overdue.push(self.now_ms + OVERDUE_MS, key);
         self.proceed(key);
         true
     }
-}
-
-/// Takes the oldest off a queue if its moment has come.
-fn pop_due(waiting: &mut VecDeque<(u64, Key)>, now_ms: u64) -> Option<Key> {
-    let (until_ms, key) = *waiting.front()?;
-    if until_ms > now_ms {
-        return None;
-    }
-    waiting.pop_front();
-    Some(key)
 }

@@ -66,7 +66,7 @@ impl Core {
         let tick_ms = self.shard.next_tick_ms().unwrap_or(u64::MAX);
         let patience_ms = [&self.lingering, &self.overdue]
             .into_iter()
-            .filter_map(|waiting| Some(waiting.front()?.0))
+            .filter_map(|waiting| waiting.next_due_ms())
             .min()
             .unwrap_or(u64::MAX);
         let sweep_ms = if self.shard.connections_len() > 0 {

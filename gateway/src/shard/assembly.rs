@@ -94,7 +94,8 @@ impl Shard {
 
     /// A connection holds less than before, or has come further: a command of it is through.
     pub(super) fn settle_in_budget(&mut self, id: Key, is_further: bool) {
-        if self.connections.get(id).is_some_and(|one| one.granted) {
+        let is_any = !self.assembly.granted.is_empty();
+        if is_any && self.connections.get(id).is_some_and(|one| one.granted) {
             self.look_at_grant(id, is_further);
         }
     }

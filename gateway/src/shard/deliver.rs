@@ -38,7 +38,7 @@ pub(super) fn is_expired(expires_at_ms: u64, now_ms: u64) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Room {
     Free,
-    /// If its TCP has taken what it was sent, which is only known once the kernel is asked.
+    /// If it is not behind, which its kernel or its reader has not said yet.
     Unknown,
     No,
 }

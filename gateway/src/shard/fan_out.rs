@@ -44,8 +44,7 @@ impl Shard {
         {
             left -= 1;
             if self.tell_some(user_key, &mut told) {
-                self.resting
-                    .push_back((self.now.core_ms + REST_MS, user_key));
+                self.resting.push(self.now.core_ms + REST_MS, user_key);
             } else {
                 self.telling.push_back(user_key);
             }
@@ -88,10 +87,7 @@ impl Shard {
 
     /// The rests that are over; users that changed meanwhile are told of again.
     pub(super) fn end_rests(&mut self) {
-        while let Some((until_ms, user_key)) = self.resting.front().copied()
-            && until_ms <= self.now.core_ms
-        {
-            self.resting.pop_front();
+        while let Some(user_key) = self.resting.pop_due(self.now.core_ms) {
             let Some(user) = self.users.get_mut(user_key) else {
                 continue;
             };

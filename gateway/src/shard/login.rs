@@ -207,16 +207,13 @@ impl Shard {
         let until_ms = self.now.core_ms + ANSWER_ALONE_MS;
         if let Some(outbox) = self.connections.get_mut(id).and_then(|c| c.outbox.as_mut()) {
             outbox.bar(until_ms);
-            self.answered_logins.push_back((until_ms, id));
+            self.answered_logins.push(until_ms, id);
         }
     }
 
     /// Asks the peers of those whose logins were answered a while ago whether they have the answer.
     pub(super) fn ask_for_answered(&mut self) {
-        while let Some((until_ms, id)) = self.answered_logins.front().copied()
-            && until_ms <= self.now.core_ms
-        {
-            self.answered_logins.pop_front();
+        while let Some(id) = self.answered_logins.pop_due(self.now.core_ms) {
             if self.is_barred(id) {
                 self.probe(id);
             }

@@ -37,6 +37,7 @@ mod ids;
 mod inbox;
 mod limits;
 mod login;
+mod moments;
 mod outbox;
 mod past_sends;
 mod pool;
@@ -77,7 +78,6 @@ use pool::Pool;
 use relogins::Relogins;
 use senders::Senders;
 use slots::Slots;
-use timers::Departed;
 use user::User;
 use wheel::Wheel;
 
@@ -85,6 +85,7 @@ pub use ahead::BLOCK;
 pub use effects::{Effect, Effects};
 pub use inbox::APPEND_BYTES;
 pub use limits::{Limits, Rate};
+pub use moments::Moments;
 pub use slots::Key;
 
 /// Who may log in.
@@ -127,7 +128,7 @@ pub struct NextSend {
     pub chunk: Rc<Vec<u8>>,
     /// Where in the chunk to begin.
     pub from: usize,
-    /// There may be [`Shard::chunks_behind`] it.
+    /// There are [`Shard::chunks_behind`] it.
     pub has_more: bool,
     /// Ask the kernel first what the peer has of the sends before, and answer with
     /// [`Shard::probed`].
@@ -166,13 +167,14 @@ pub struct Shard {
     /// Buffers for input that is not acted upon yet.
     input: Buffers,
     wheel: Wheel,
-    departed: Departed,
+    /// Users that have left and whose answers are remembered until then, each once.
+    departed: Moments,
     /// Users whose followers are being told of a change, each once.
     telling: VecDeque<Key>,
     /// Users whose followers have been told a little while ago, and until when nothing more is told, each once.
-    resting: VecDeque<(u64, Key)>,
+    resting: Moments,
     /// Classic logins that were answered, and from when on something may follow the answer.
-    answered_logins: VecDeque<(u64, Key)>,
+    answered_logins: Moments,
     due: Vec<(Key, wheel::Tick)>,
     /// Where small frames are encoded before their length is known.
     scratch: Vec<u8>,
@@ -181,8 +183,8 @@ pub struct Shard {
     sessions: u64,
     /// The number of this turn.
     turn: u8,
-    /// Commands that were acted upon, counted on without end.
-    commands: u32,
+    /// Commands that were acted upon.
+    commands: u64,
     /// Steps that all connections have taken in this turn.
     steps: usize,
     /// Connections that have had their share and have more to say, each once.
@@ -218,10 +220,10 @@ impl Shard {
             pool: Pool::new(options.budgets.output),
             input: Buffers::new(options.budgets.input),
             wheel: Wheel::default(),
-            departed: Departed::default(),
+            departed: Moments::default(),
             telling: VecDeque::new(),
-            resting: VecDeque::new(),
-            answered_logins: VecDeque::new(),
+            resting: Moments::default(),
+            answered_logins: Moments::default(),
             due: Vec::new(),
             scratch: Vec::new(),
             dirty: Vec::new(),
@@ -277,17 +279,9 @@ impl Shard {
     /// What to send next on this connection, if nothing is under way. Report back
     /// with [`Shard::sent`].
     pub fn next_send(&mut self, id: Key) -> Option<NextSend> {
-        let (chunk, from) = self
-            .connections
-            .get_mut(id)?
-            .outbox
-            .as_mut()?
-            .next_chunk()?;
-        let has_more = self
-            .connections
-            .get(id)
-            .and_then(|connection| connection.outbox.as_ref())
-            .is_some_and(|outbox| outbox.unsent_bytes() > (chunk.len() - from) as u64);
+        let outbox = self.connections.get_mut(id)?.outbox.as_mut()?;
+        let (chunk, from) = outbox.next_chunk()?;
+        let has_more = outbox.has_chunks_behind();
         let probe_first = self.probe_with_send(id);
         Some(NextSend {
             chunk,

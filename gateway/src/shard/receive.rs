@@ -14,7 +14,7 @@ use super::slots::Key;
 
 /// Commands of one receive after which its connection waits for its turn: a small buffer never holds so many that are
 /// worth the copy of those behind, a large one may hold thousands.
-const COMMANDS_AT_ONCE: u32 = 256;
+const COMMANDS_AT_ONCE: u64 = 256;
 
 /// What became of one decoding step.
 enum Step {
@@ -120,7 +120,7 @@ impl Shard {
         }
         let before = self.commands;
         let consumed = self.consume_commands(id, input, cut);
-        let steps = steps_of(self.commands.wrapping_sub(before) as usize, consumed);
+        let steps = steps_of((self.commands - before) as usize, consumed);
         self.steps += steps;
         if let Some(connection) = self.connections.get_mut(id) {
             connection.reading = false;
@@ -153,11 +153,11 @@ impl Shard {
                 at += len;
                 continue;
             }
-            if self.commands.wrapping_sub(before) >= COMMANDS_AT_ONCE {
+            if self.commands - before >= COMMANDS_AT_ONCE {
                 self.wait_for_turn(id);
                 break;
             }
-            self.commands = self.commands.wrapping_add(1);
+            self.commands += 1;
             let rest = &input[at..];
             let step = match connection.protocol {
                 None => {

@@ -71,7 +71,7 @@ impl Shard {
                 break;
             }
             took = send.end;
-            self.commands = self.commands.wrapping_add(1);
+            self.commands += 1;
         }
         took
     }

@@ -4,8 +4,6 @@
 //! Owner: the shard. The wheel says whom to look at; here is what is looked for,
 //! and when to look next.
 
-use std::collections::VecDeque;
-
 use iris_protocol::CloseReason;
 
 use super::Shard;
@@ -13,26 +11,8 @@ use super::connection::{Pause, Phase};
 use super::limits::{
     ANSWERS_KEPT_MS, CHECK_MS, FAILED_MS, PROBE_AFTER_MS, PROBE_AGAIN_MS, STORE_AGAIN_MS,
 };
+use super::moments::Moments;
 use super::slots::Key;
-
-/// Users that have left and whose answers are still remembered, oldest first; each
-/// stands here once.
-#[derive(Default)]
-pub(super) struct Departed(VecDeque<(u64, Key)>);
-
-impl Departed {
-    fn pop_due(&mut self, now_ms: u64) -> Option<Key> {
-        let (until_ms, _) = self.0.front()?;
-        if *until_ms > now_ms {
-            return None;
-        }
-        self.0.pop_front().map(|(_, user)| user)
-    }
-
-    pub(super) fn next_due_ms(&self) -> Option<u64> {
-        self.0.front().map(|(until_ms, _)| *until_ms)
-    }
-}
 
 impl Shard {
     /// Time has passed: looks after everything that came due.
@@ -57,11 +37,12 @@ impl Shard {
 
     /// When [`Shard::tick`] has something to do next, milliseconds of the core's clock.
     pub fn next_tick_ms(&self) -> Option<u64> {
-        let rest = self.resting.front().map(|(until_ms, _)| *until_ms);
-        let answered = self.answered_logins.front().map(|(until_ms, _)| *until_ms);
-        let departed = self.departed.next_due_ms();
-        let due = [self.wheel.next_due_ms(), departed, rest, answered];
-        due.into_iter().flatten().min()
+        [&self.departed, &self.resting, &self.answered_logins]
+            .into_iter()
+            .map(Moments::next_due_ms)
+            .chain([self.wheel.next_due_ms()])
+            .flatten()
+            .min()
     }
 
     /// A user has left: its answers are remembered until then, or until too many
@@ -73,10 +54,10 @@ impl Shard {
         if std::mem::replace(&mut sends.departed, true) {
             return;
         }
-        self.departed.0.push_back((until_ms, user_key));
+        self.departed.push(until_ms, user_key);
         // Those that wait for an answer stay; what they wait for is bounded elsewhere.
-        if self.departed.0.len() > self.limits.departed_max
-            && let Some((_, oldest)) = self.departed.0.pop_front()
+        if self.departed.len() > self.limits.departed_max
+            && let Some(oldest) = self.departed.pop()
         {
             self.look_after_departed(oldest, true);
         }
@@ -101,7 +82,7 @@ impl Shard {
             self.forget_if_done(user_key);
         } else if let Some(kept_until_ms) = self.forget_answers(user_key) {
             let again_ms = kept_until_ms.max(self.now.core_ms + ANSWERS_KEPT_MS / 4);
-            self.departed.0.push_back((again_ms, user_key));
+            self.departed.push(again_ms, user_key);
             if let Some(Some(sends)) = self.users.get_mut(user_key).map(|user| &mut user.sends) {
                 sends.departed = true;
             }

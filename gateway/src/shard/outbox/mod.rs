@@ -201,6 +201,11 @@ impl Outbox {
         Some((Rc::clone(&chunk.bytes), (self.sent - chunk.start) as usize))
     }
 
+    /// Whether there are chunks that may go out in one send with that.
+    pub fn has_chunks_behind(&self) -> bool {
+        self.in_flight_end < self.sealed_at.min(self.end)
+    }
+
     /// What goes out in one send with that: the chunks behind it.
     pub fn chunks_behind(&mut self) -> impl Iterator<Item = Rc<Vec<u8>>> {
         let (from, until) = (self.in_flight_end, self.sealed_at.min(self.end));
