@@ -119,39 +119,16 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use iris_protocol::{Name, classic};
-    use iris_storage::NameKey;
 
     use super::*;
-    use crate::shard::budget::alone;
-    use crate::shard::{Authenticator, Key, Limits, ShardOptions};
-
-    struct Everybody;
-
-    impl Authenticator for Everybody {
-        fn admits(&self, _user: &str, _credential: Option<&[u8]>) -> bool {
-            true
-        }
-    }
+    use crate::shard::Key;
+    use crate::shard::harness::{first_of, name_at};
 
     /// A shard of two with a user, whose connection it is, and a send to a user of
     /// the other core.
     fn sender() -> (Shard, Key, Vec<u8>) {
-        let home_of = |name: &str| NameKey::new(1).hash(name).home(2);
-        let name_at = |core: usize| {
-            let names = (0..100).map(|n| format!("user-{n}"));
-            let mut at_core = names.filter(|name| home_of(name) == core);
-            at_core.next().expect("a name with that home")
-        };
         let (here, there) = (name_at(0), name_at(1));
-        let mut shard = Shard::new(ShardOptions {
-            core: 0,
-            cores: 2,
-            name_key: NameKey::new(1),
-            first_number: 1,
-            limits: Limits::default(),
-            budgets: alone::budgets(1 << 30, 1 << 30),
-            authenticator: Box::new(Everybody),
-        });
+        let mut shard = first_of(2);
         let id = shard.accepted();
         let mut input = Vec::new();
         classic::encode_login(&mut input, Name::parse(here.as_bytes()).expect("a name"));

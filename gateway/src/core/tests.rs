@@ -5,27 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use iris_protocol::{Name, classic};
-use iris_storage::{NameKey, Store, StoreOptions};
+use iris_storage::{Store, StoreOptions};
 
 use super::{AddressLimits, Core, CoreOptions, Lanes, Shared, mesh};
 use crate::metrics::Published;
-use crate::shard::budget::alone;
-use crate::shard::{Authenticator, Limits, Shard, ShardOptions};
-
-struct Everybody;
-
-impl Authenticator for Everybody {
-    fn admits(&self, _user: &str, _credential: Option<&[u8]>) -> bool {
-        true
-    }
-}
-
-fn name_at(core: usize) -> String {
-    (0..100)
-        .map(|n| format!("user-{n}"))
-        .find(|name| NameKey::new(1).hash(name).home(2) == core)
-        .expect("a name with that home")
-}
+use crate::shard::harness::{first_of, name_at};
 
 /// The first of two cores, and what must stay while it runs: the other's lanes, the store, its folder.
 fn core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::TempDir)) {
@@ -47,17 +31,7 @@ fn lone_core(listeners: Vec<TcpListener>) -> (Core, (Lanes, Store, tempfile::Tem
         shared: Arc::new(
             Shared::new(2, 10, AddressLimits::NONE, 1 << 30, 1 << 30).expect("eventfds"),
         ),
-        shard: Box::new(|| {
-            Shard::new(ShardOptions {
-                core: 0,
-                cores: 2,
-                name_key: NameKey::new(1),
-                first_number: 1,
-                limits: Limits::default(),
-                budgets: alone::budgets(1 << 30, 1 << 30),
-                authenticator: Box::new(Everybody),
-            })
-        }),
+        shard: Box::new(|| first_of(2)),
         listeners,
         slots: 64,
         lanes: lanes.pop().expect("two were made"),

@@ -58,6 +58,8 @@ mod user;
 mod wheel;
 
 #[cfg(test)]
+pub(crate) mod harness;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, VecDeque};

@@ -101,31 +101,14 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use iris_protocol::Name;
-    use iris_storage::{NameKey, Reply};
+    use iris_storage::Reply;
 
+    use super::super::harness;
     use super::*;
-    use crate::shard::budget::alone;
-    use crate::shard::{Authenticator, Limits, ShardOptions};
-
-    struct Everybody;
-
-    impl Authenticator for Everybody {
-        fn admits(&self, _user: &str, _credential: Option<&[u8]>) -> bool {
-            true
-        }
-    }
 
     /// A shard with a framed session of anna's.
     fn anna() -> (Shard, Key) {
-        let mut shard = Shard::new(ShardOptions {
-            core: 0,
-            cores: 1,
-            budgets: alone::budgets(1 << 30, 1 << 30),
-            name_key: NameKey::new(1),
-            first_number: 1,
-            limits: Limits::default(),
-            authenticator: Box::new(Everybody),
-        });
+        let mut shard = harness::first_of(1);
         let id = shard.accepted();
         let mut login = framed::PREFACE.to_vec();
         framed::encode::login(&mut login, Name::parse(b"anna").expect("a name"), b"");
@@ -138,20 +121,8 @@ mod tests {
                 last_seen_ms: 0,
             });
         }
-        sent(&mut shard, id);
+        shard.take_sent(id);
         (shard, id)
-    }
-
-    fn sent(shard: &mut Shard, id: Key) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while shard.next_dirty().is_some() {}
-        while let Some(next) = shard.next_send(id) {
-            bytes.extend(&next.chunk[next.from..]);
-            let len = next.chunk.len() - next.from;
-            drop(next);
-            shard.sent(id, len);
-        }
-        bytes
     }
 
     #[test]
@@ -169,11 +140,11 @@ mod tests {
             let (begin, end) = said.split_at(150);
             shard.received(id, begin);
             shard.received(id, end);
-            assert_eq!(sent(&mut shard, id), pong, "past the send");
+            assert_eq!(shard.take_sent(id), pong, "past the send");
             assert_eq!(shard.metrics.received_framed, nonce - 1);
             shard.sender_told(user, false);
             assert_eq!(shard.metrics.received_framed, nonce);
-            assert!(sent(&mut shard, id).is_empty(), "no second one");
+            assert!(shard.take_sent(id).is_empty(), "no second one");
         }
     }
 }

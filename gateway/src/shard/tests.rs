@@ -7,15 +7,6 @@ use iris_protocol::{CloseReason, ErrorCode, Name, Outcome, RefusalReason, classi
 use iris_storage::Reply;
 
 use super::*;
-use crate::shard::budget::alone;
-
-struct Everybody;
-
-impl Authenticator for Everybody {
-    fn admits(&self, _user: &str, _credential: Option<&[u8]>) -> bool {
-        true
-    }
-}
 
 /// Anna is online, and zoe's name has her hash. A framed session of bert's asks.
 struct Met {
@@ -26,17 +17,8 @@ struct Met {
 
 impl Met {
     fn new() -> Met {
-        let shard = Shard::new(ShardOptions {
-            core: 0,
-            cores: 1,
-            budgets: alone::budgets(1 << 30, 1 << 30),
-            name_key: NameKey::new(1),
-            first_number: 1,
-            limits: Limits::default(),
-            authenticator: Box::new(Everybody),
-        });
         let mut met = Met {
-            shard,
+            shard: harness::first_of(1),
             anna: Key::NONE,
             bert: Key::NONE,
         };
@@ -45,8 +27,8 @@ impl Met {
         let entry = met.shard.directory[&met.shard.name_key.hash("anna")];
         let met_by = met.shard.name_key.hash("zoe");
         met.shard.directory.insert(met_by, entry);
-        met.sent(met.anna);
-        met.sent(met.bert);
+        met.shard.take_sent(met.anna);
+        met.shard.take_sent(met.bert);
         met
     }
 
@@ -89,18 +71,6 @@ impl Met {
             self.shard.stored(reply);
         }
     }
-
-    fn sent(&mut self, id: Key) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while self.shard.next_dirty().is_some() {}
-        while let Some(next) = self.shard.next_send(id) {
-            let rest = next.chunk[next.from..].to_vec();
-            drop(next);
-            self.shard.sent(id, rest.len());
-            bytes.extend(rest);
-        }
-        bytes
-    }
 }
 
 fn frame(bytes: &[u8]) -> Frame<'_> {
@@ -114,7 +84,7 @@ fn frame(bytes: &[u8]) -> Frame<'_> {
 fn the_second_name_is_closed_with_its_own_reason() {
     let mut met = Met::new();
     let framed = met.login_framed("zoe");
-    let closing = met.sent(framed);
+    let closing = met.shard.take_sent(framed);
     assert!(
         matches!(
             frame(&closing),
@@ -144,14 +114,14 @@ fn a_message_to_the_second_name_is_refused_and_reaches_nobody() {
     let mut send = Vec::new();
     framed::encode::send(&mut send, 1, 0, b"zoe", b"not for anna");
     met.says(met.bert, &send);
-    let answers = met.sent(met.bert);
+    let answers = met.shard.take_sent(met.bert);
     let Frame::Answers(mut answers) = frame(&answers) else {
         panic!("no answer");
     };
     let outcome = answers.next().map(|answer| answer.outcome);
     assert_eq!(outcome, Some(Outcome::Refused(RefusalReason::BadTarget)));
     assert_eq!(met.shard.metrics.name_collisions, 1);
-    assert!(met.sent(met.anna).is_empty());
+    assert!(met.shard.take_sent(met.anna).is_empty());
 }
 
 #[test]
@@ -162,7 +132,7 @@ fn a_question_about_the_second_name_tells_nothing_of_the_first() {
     framed::encode::follow(&mut follow, b"zoe");
     for question in [ask, follow] {
         met.says(met.bert, &question);
-        let answer = met.sent(met.bert);
+        let answer = met.shard.take_sent(met.bert);
         assert!(
             matches!(
                 frame(&answer),
@@ -182,8 +152,11 @@ fn a_question_about_the_second_name_tells_nothing_of_the_first() {
     framed::encode::follow(&mut follow, b"anna");
     framed::encode::unfollow(&mut follow, b"zoe");
     met.says(met.bert, &follow);
-    met.sent(met.bert);
+    met.shard.take_sent(met.bert);
     met.shard.ended(met.anna, CloseReason::PeerClosed, None);
     met.shard.tell_followers();
-    assert!(matches!(frame(&met.sent(met.bert)), Frame::Presence { .. }));
+    assert!(matches!(
+        frame(&met.shard.take_sent(met.bert)),
+        Frame::Presence { .. }
+    ));
 }

@@ -5,9 +5,9 @@
 //! `IRIS_KILL_ROUNDS` sets how many times; `IRIS_KILL_SEED` repeats a run as far as its schedule goes.
 
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::support::{Gateway, Ledger, Random};
+use crate::support::{Gateway, Ledger, Random, of_environment, seed_of};
 
 const ROUNDS: u64 = 100;
 /// Long enough for tables to be written and spills to happen, short enough for a hundred.
@@ -15,13 +15,8 @@ const UPTIME_US_MAX: u64 = 300_000;
 
 #[test]
 fn what_was_answered_is_received_whenever_it_is_killed() {
-    let of_environment = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    let rounds = of_environment("IRIS_KILL_ROUNDS").unwrap_or(ROUNDS);
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
-    let clock = clock.expect("after 1970").as_nanos() as u64;
-    let seed = of_environment("IRIS_KILL_SEED").unwrap_or(clock);
-    eprintln!("IRIS_KILL_SEED={seed}");
-    let mut random = Random(seed);
+    let rounds = of_environment("IRIS_KILL_ROUNDS", ROUNDS);
+    let mut random = Random(seed_of("IRIS_KILL_SEED"));
     let mut ledger = Ledger::new(false);
     let mut gateway = Gateway::serving(&["--ack-timeout", "100ms"]);
     for round in 0..rounds {

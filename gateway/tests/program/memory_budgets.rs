@@ -6,9 +6,8 @@ use std::net::TcpStream;
 
 use iris_protocol::framed::{PREFACE, encode};
 use iris_protocol::{Name, Outcome};
-use socket2::{Domain, Socket, Type};
 
-use crate::support::{Framed, Gateway, HealthyPair, Metrics};
+use crate::support::{Framed, Gateway, HealthyPair, Metrics, narrow};
 
 const MIB: u64 = 1 << 20;
 
@@ -101,16 +100,6 @@ fn input_over_its_budget_ends_those_who_hold_most_on_whatever_core() {
     assert!(budget(&metrics, "input") <= 3 * MIB);
     drop(held);
     pair.end();
-}
-
-/// Connects with the smallest receive buffer there is.
-fn narrow(gateway: &Gateway) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(2_048).expect("set");
-    socket
-        .connect(&gateway.address().into())
-        .expect("connected");
-    socket.into()
 }
 
 #[test]

@@ -9,13 +9,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use iris_protocol::Outcome;
 use iris_protocol::framed::encode;
 
 use crate::support::{
-    Classic, Event, Framed, Gateway, Metrics, PATIENCE, Random, of_environment, send_classic,
+    Classic, Event, Framed, Gateway, Metrics, PATIENCE, Random, of_environment, seed_of,
+    send_classic,
 };
 
 /// Every other one speaks classic.
@@ -326,11 +327,8 @@ fn logs_in(address: SocketAddr, user: usize, warmer: &mut Framed, warm: &mut u64
 
 #[test]
 fn messages_of_all_sizes_come_whole_and_directly() {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
-    let clock = clock.expect("after 1970").as_nanos() as u64;
-    let seed = of_environment("IRIS_MIXED_SEED", clock);
+    let seed = seed_of("IRIS_MIXED_SEED");
     let messages = of_environment("IRIS_MIXED_MESSAGES", MESSAGES);
-    eprintln!("IRIS_MIXED_SEED={seed}");
     let lifetime = PATIENCE * 4 + Duration::from_millis(100 * messages);
     // An acknowledgement that comes late on a busy machine is not what this is about.
     let gateway = Gateway::serving_for(lifetime, &["--ack-timeout", "1min"]);

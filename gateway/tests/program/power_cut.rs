@@ -5,9 +5,9 @@
 //! `IRIS_KILL_ROUNDS` sets how many times; `IRIS_KILL_SEED` repeats a run as far as its schedule goes.
 
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::support::{Disk, Fault, Gateway, Ledger, Random};
+use crate::support::{Disk, Fault, Gateway, Ledger, Random, of_environment, seed_of};
 use rustix::process::Signal;
 
 const ROUNDS: u64 = 25;
@@ -17,13 +17,8 @@ fn rounds(of_failing: bool) {
     let Some(disk) = Disk::new(true) else {
         return;
     };
-    let of_environment = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    let rounds = of_environment("IRIS_KILL_ROUNDS").unwrap_or(ROUNDS);
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
-    let clock = clock.expect("after 1970").as_nanos() as u64;
-    let seed = of_environment("IRIS_KILL_SEED").unwrap_or(clock);
-    eprintln!("IRIS_KILL_SEED={seed}");
-    let mut random = Random(seed);
+    let rounds = of_environment("IRIS_KILL_ROUNDS", ROUNDS);
+    let mut random = Random(seed_of("IRIS_KILL_SEED"));
     let mut ledger = Ledger::new(of_failing);
     let mut gateway = Gateway::serving_on(&disk, &["--ack-timeout", "100ms"]);
     let mut healed = 0;

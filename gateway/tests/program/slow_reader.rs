@@ -1,14 +1,12 @@
 //! A reader that does not read or does not acknowledge: its messages go to the inbox within a fixed
 //! budget of memory, their senders are answered, and all come in order once it reads.
 
-use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
 use iris_protocol::Outcome;
-use socket2::{Domain, Socket, Type};
 
-use crate::support::{Classic, Event, Framed, Gateway};
+use crate::support::{Classic, Event, Framed, Gateway, narrow};
 
 const MESSAGES: u32 = 4_000;
 const PAYLOAD_BYTES: usize = 1_024;
@@ -34,16 +32,6 @@ fn number(payload: &[u8]) -> u32 {
     let (number, rest) = payload.split_first_chunk().expect("a number");
     assert_eq!(rest.len(), PAYLOAD_BYTES - 4);
     u32::from_be_bytes(*number)
-}
-
-/// Connects with the smallest receive buffer there is.
-fn narrow(gateway: &Gateway) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(2_048).expect("set");
-    socket
-        .connect(&gateway.address().into())
-        .expect("connected");
-    socket.into()
 }
 
 /// Sends all messages; every one of them must be answered, those at the end `stored`.

@@ -16,7 +16,10 @@ mod healthy_pair;
 mod ledger;
 mod metrics;
 
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use socket2::{Domain, Socket, Type};
 
 pub use chat::Chat;
 pub use classic::{Classic, login as login_classic, send as send_classic};
@@ -48,6 +51,25 @@ pub fn of_environment(variable: &str, otherwise: u64) -> u64 {
         Ok(text) => text.parse().expect("a number"),
         Err(_) => otherwise,
     }
+}
+
+/// The seed that the environment names, or one of the clock; printed, so that a run that fails can be repeated.
+pub fn seed_of(variable: &str) -> u64 {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    let clock = clock.expect("after 1970").as_nanos() as u64;
+    let seed = of_environment(variable, clock);
+    eprintln!("{variable}={seed}");
+    seed
+}
+
+/// Connects with the smallest receive buffer there is.
+pub fn narrow(gateway: &Gateway) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(2_048).expect("set");
+    socket
+        .connect(&gateway.address().into())
+        .expect("connected");
+    socket.into()
 }
 
 /// A random number generator whose seed a failing test can name.

@@ -52,8 +52,7 @@ pub struct Outbox {
     /// Messages pushed since the kernel was last asked what the peer has, as far as
     /// it matters. A long one counts as many.
     unasked: u16,
-    in_flight: bool,
-    /// Stream position behind what is in flight.
+    /// Stream position behind what is in flight; that of `sent` if nothing is.
     in_flight_end: u64,
     /// Nothing behind `sealed_at` is sent before the peer has what is before it.
     barred: bool,
@@ -102,7 +101,6 @@ impl Default for Outbox {
             unstored: 0,
             awaited: 0,
             unasked: 0,
-            in_flight: false,
             in_flight_end: 0,
             barred: false,
             steps: Steps::default(),
@@ -192,13 +190,16 @@ impl Outbox {
     /// What to send next: a sealed chunk and the offset to send it from. The
     /// caller reports back with [`Outbox::sent`] before the next one is given.
     pub fn next_chunk(&mut self) -> Option<(Rc<Vec<u8>>, usize)> {
-        if self.in_flight || self.sent >= self.sealed_at.min(self.end) {
+        if self.is_in_flight() || self.sent >= self.sealed_at.min(self.end) {
             return None;
         }
         let chunk = self.chunks.at(self.sent)?;
-        self.in_flight = true;
         self.in_flight_end = chunk.end();
         Some((Rc::clone(&chunk.bytes), (self.sent - chunk.start) as usize))
+    }
+
+    fn is_in_flight(&self) -> bool {
+        self.in_flight_end > self.sent
     }
 
     /// Whether there are chunks that may go out in one send with that.
@@ -222,8 +223,8 @@ impl Outbox {
     pub fn sent(&mut self, pool: &mut Pool, len: usize) {
         // What was kept when the last bytes went out is kept on: its end releases it.
         let keeps = self.kept_from < self.sent && self.unstored_len() > 0;
-        self.in_flight = false;
         self.sent += len as u64;
+        self.in_flight_end = self.sent;
         if !keeps {
             self.release(pool);
         }
@@ -240,7 +241,7 @@ impl Outbox {
             pool.put_chunk(chunk.bytes);
         }
         // The newest has room for what comes next: it is rewound in place.
-        let is_free = !self.in_flight && self.unstored_len() == 0;
+        let is_free = !self.is_in_flight() && self.unstored_len() == 0;
         if is_free
             && let Some(only) = self.chunks.only_mut()
             && only.end() <= needed_from
@@ -258,12 +259,7 @@ impl Outbox {
         self.clear_unacked();
         self.steps.clear();
         while let Some(back) = self.chunks.newest() {
-            let untouched_from = if self.in_flight {
-                self.in_flight_end
-            } else {
-                self.sent
-            };
-            if back.start < untouched_from || back.start < self.answers_end {
+            if back.start < self.in_flight_end || back.start < self.answers_end {
                 break;
             }
             self.end = back.start;
@@ -316,7 +312,7 @@ impl Outbox {
         self.end = 0;
         self.answers_end = 0;
         self.sealed_at = OPEN;
-        self.in_flight = false;
+        self.in_flight_end = 0;
         self.barred = false;
         self.kept_from = 0;
         self.unasked = 0;
@@ -370,7 +366,7 @@ impl Outbox {
 
     /// Whether all that may be sent was taken by the kernel.
     pub fn is_flushed(&self) -> bool {
-        !self.in_flight && self.sent >= self.sealed_at.min(self.end)
+        !self.is_in_flight() && self.sent >= self.sealed_at.min(self.end)
     }
 
     /// Messages pushed since [`Outbox::asked`], of which long ones count as many.

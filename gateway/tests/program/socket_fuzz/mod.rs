@@ -11,26 +11,19 @@ mod peer;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use crate::support::{self, Framed, Gateway, HealthyPair, Random};
+use crate::support::{self, Framed, Gateway, HealthyPair, Random, of_environment, seed_of};
 
 const SECONDS: u64 = 120;
 const THREADS: u64 = 6;
 /// Beyond what it held after a quarter of the time: what the store and the pools may still grow by.
 const GROWTH_MAX: u64 = 96 << 20;
 
-fn number_from(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().expect("a whole number"))
-}
-
 #[test]
 fn nothing_is_left_of_any_conversation() {
-    let time = Duration::from_secs(number_from("IRIS_FUZZ_SECONDS").unwrap_or(SECONDS));
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seed = number_from("IRIS_FUZZ_SEED").unwrap_or(since.expect("after 1970").as_secs());
-    println!("IRIS_FUZZ_SEED={seed}, {} s", time.as_secs());
+    let time = Duration::from_secs(of_environment("IRIS_FUZZ_SECONDS", SECONDS));
+    let seed = seed_of("IRIS_FUZZ_SEED");
     let mut gateway = Gateway::serving_for(
         time + Duration::from_secs(120),
         &["--login-timeout", "2s", "--idle-timeout", "5s"],
