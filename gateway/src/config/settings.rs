@@ -161,7 +161,7 @@ pub const SETTINGS: &[Setting] = &[
         value_name: "auto|off",
         repeats: false,
         help: "Real-time priority: a core that has a cpu of its own takes the lowest one where the system allows it, \
-               and while it leaves a quarter of the cpu to others, so that no other thread makes it wait",
+               and while it leaves half of the cpu to others, so that no other thread makes it wait",
         set: |config, text| {
             config.realtime = match text {
                 "auto" => true,
